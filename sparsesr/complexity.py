@@ -1,0 +1,350 @@
+"""Parameters and multiply-adds of a network: the true count, and the count as its paper prints it.
+
+Papers do not agree on what a FLOP is, so the rules live in tables. `TRUE_MACS` counts every
+multiply-add of the weights once. `MGA` counts as the tables of MGA (ECCV 2022) do. Another paper's
+count is one more `Convention` entered in `PAPER_CONVENTIONS`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsesr._backend import use_backend
+from sparsesr.nn import MaskPredictor
+
+# What one call of a module costs: (module, its first input, its output) -> operations.
+Rule = Callable[[nn.Module, Tensor, Tensor], int]
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Size and cost of a network on one LR image.
+
+    Attributes:
+        params: number of parameters, shared ones once.
+        macs: true multiply-adds of one forward pass; taps that read zero padding count, biases,
+            activations, pooling, interpolation and elementwise work do not.
+        paper_flops: the same forward pass counted by the rules of the network's own paper.
+    """
+
+    params: int
+    macs: int
+    paper_flops: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.params:,} parameters, {self.macs / 1e9:.3f} GMACs, "
+            f"{self.paper_flops / 1e9:.3f} GFLOPs as its paper counts"
+        )
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How one paper counts.
+
+    Attributes:
+        name: for messages.
+        rules: module type -> cost of one call. A type without a rule takes its nearest base
+            class's; with none at all it is free.
+        omitted: module type -> the parts of such a module that are left out of the count.
+        details: run the network with `return_details=True` where it knows that argument, so that
+            images which the output does not need are counted too.
+    """
+
+    name: str
+    rules: Mapping[type[nn.Module], Rule]
+    omitted: Mapping[type[nn.Module], Callable[[Any], Iterable[nn.Module]]] = field(
+        default_factory=dict
+    )
+    details: bool = False
+
+    def rule(self, kind: type[nn.Module]) -> Rule | None:
+        """The rule for a module type, or None if such a module is free."""
+        return next((self.rules[base] for base in kind.__mro__ if base in self.rules), None)
+
+
+def _free(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return 0
+
+
+def _weights_per_output(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    # The weight of a convolution holds k*k*Cin*Cout/groups numbers, transposed or not.
+    return _weight(module).numel() * (y.numel() // y.shape[-_spatial(module) - 1])
+
+
+def _weights_per_input(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return _weight(module).numel() * (x.numel() // x.shape[-_spatial(module) - 1])
+
+
+def _linear(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return y.numel() * _weight(module).shape[1]
+
+
+def _dynamic_filter(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    # Each score is a window of the pooled mask, weighted by the filter predicted for it.
+    return MaskPredictor.window**2 * y.numel()
+
+
+def _one_per_element(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return y.numel()
+
+
+def _two_per_element(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return 2 * y.numel()
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def _spatial(module: nn.Module) -> int:
+    return _weight(module).dim() - 2
+
+
+def _unpublished_parts(mask: MaskPredictor) -> Iterable[nn.Module]:
+    """All but the first convolution and its ReLU: what MGA's tables show of the mask predictor."""
+    return mask.conv2, mask.pool_act, mask.filters
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+TRUE_MACS = Convention(
+    name="multiply-adds",
+    rules={
+        **dict.fromkeys(_CONVOLUTIONS, _weights_per_output),
+        **dict.fromkeys(_TRANSPOSED, _weights_per_input),
+        nn.Linear: _linear,
+        nn.Embedding: _free,
+        MaskPredictor: _dynamic_filter,
+    },
+)
+
+# MGA, Tables 1-6: multiply-adds, but a transposed convolution as if it were computed at every
+# output pixel (scale**2 times too many), and one operation per element of an activation module.
+MGA = Convention(
+    name="MGA",
+    rules={
+        nn.Conv2d: _weights_per_output,
+        nn.ConvTranspose2d: _weights_per_output,
+        nn.Linear: _linear,
+        nn.BatchNorm2d: _two_per_element,
+        nn.ReLU: _one_per_element,
+        nn.PReLU: _one_per_element,
+        nn.LeakyReLU: _one_per_element,
+        nn.Embedding: _free,
+        MaskPredictor: _free,
+    },
+    omitted={MaskPredictor: _unpublished_parts},
+    details=True,
+)
+
+# The paper of a model is told by the ending of its name; what has no paper is counted as MGA.
+PAPER_CONVENTIONS: dict[str, Convention] = {
+    "-base": MGA,
+    "-dnet": MGA,
+    "-allnet": MGA,
+    "-mga": MGA,
+}
+
+
+def paper_convention(net: nn.Module) -> Convention:
+    """The convention that the paper of ``net`` counts by, found by its ``model_name``."""
+    name = str(getattr(net, "model_name", ""))
+    return next((c for end, c in PAPER_CONVENTIONS.items() if name.endswith(end)), MGA)
+
+
+def complexity(
+    net: nn.Module,
+    lr_size: tuple[int, int],  # (H, W)
+    k: int | None = None,
+    budget: float | None = None,
+) -> Complexity:
+    """Parameters, multiply-adds and the paper's FLOPs of one image through ``net``.
+
+    The network itself is not touched: a copy without data runs on the meta device, or, where a
+    layer needs real numbers, a copy on the CPU. Every count is a multiple of a call of a module, so
+    work done by functions (interpolation, pixel shuffle, pooling, attention products) is free.
+
+    Args:
+        net: a network from LR [1, 3, H, W] to SR.
+        lr_size: height and width of the LR image in pixels, each >= 1.
+        k: patches to refine, for networks whose forward takes it; the network's own by default.
+        budget: the same as a fraction of all patches; k or budget, not both.
+
+    Returns:
+        Complexity(params, macs, paper_flops).
+
+    Raises:
+        TypeError: ``net`` is no module, ``lr_size`` no pair of ints, or the network takes no k.
+        ValueError: a size below 1; k and budget as the network checks them.
+        ImportError: thop is missing.
+
+    Warns:
+        UserWarning: a module holds weights that no rule counts.
+
+    Source: MGA, ECCV 2022, Tables 1, 4 and 6, for the paper's FLOPs.
+
+    Example:
+        >>> net = nn.Conv2d(3, 8, 3, padding=1)
+        >>> complexity(net, (10, 20))
+        Complexity(params=224, macs=43200, paper_flops=43200)
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"complexity: expected net as nn.Module, got {type(net).__name__}")
+    net = getattr(net, "_orig_mod", net)  # what torch.compile wraps
+    size = _check_size(lr_size)
+    known = inspect.signature(net.forward).parameters
+    options: dict[str, Any] = {}
+    for name, value in (("k", k), ("budget", budget)):
+        if value is None:
+            continue
+        if name not in known:
+            raise TypeError(
+                f"complexity: {type(net).__name__} takes no {name}; leave it out, "
+                "or pass a network that refines patches"
+            )
+        options[name] = value
+    params = sum(p.numel() for p in net.parameters())
+    paper = paper_convention(net)
+    details = {"return_details": True} if paper.details and "return_details" in known else {}
+    return Complexity(
+        params=params,
+        macs=_count(net, size, TRUE_MACS, options, warn=True),
+        paper_flops=_count(net, size, paper, {**options, **details}),
+    )
+
+
+def _check_size(lr_size: object) -> tuple[int, int]:
+    pair = tuple(lr_size) if isinstance(lr_size, (tuple, list)) else ()
+    if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in pair):
+        raise TypeError(f"complexity: expected lr_size (H, W) as two ints, got {lr_size!r}")
+    if min(pair) < 1:
+        raise ValueError(f"complexity: expected lr_size (H, W) >= 1 px, got {pair}")
+    return pair
+
+
+def _count(
+    net: nn.Module,
+    size: tuple[int, int],
+    convention: Convention,
+    options: dict[str, Any],
+    warn: bool = False,
+) -> int:
+    try:
+        return _run(_meta_copy(net), "meta", size, convention, options, warn)
+    except (NotImplementedError, RuntimeError):
+        # Some layer looks at its data. If the CPU cannot run it either, that error is the user's.
+        return _run(copy.deepcopy(net).cpu(), "cpu", size, convention, options, warn)
+
+
+def _meta_copy(net: nn.Module) -> nn.Module:
+    """A copy of ``net`` whose parameters and buffers have shapes but no data."""
+    memo: dict[int, Any] = {}
+    for p in net.parameters():
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
+    for b in net.buffers():
+        memo[id(b)] = torch.empty_like(b, device="meta")
+    return copy.deepcopy(net, memo)
+
+
+def _run(
+    net: nn.Module,
+    device: str,
+    size: tuple[int, int],
+    convention: Convention,
+    options: dict[str, Any],
+    warn: bool,
+) -> int:
+    """Sum of ``convention`` over one forward pass of ``net``, which is used up."""
+    thop = _thop()
+    for module in net.modules():
+        module._forward_hooks.clear()  # the caller's own instruments, which the copy inherited
+    omitted = {
+        id(part)
+        for kind, parts in convention.omitted.items()
+        for module in net.modules()
+        if isinstance(module, kind)
+        for part in parts(module)
+    }
+    total = 0
+    rules: dict[type[nn.Module], Callable[..., None]] = {}
+
+    def hook_for(rule: Rule) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal total
+            if id(module) not in omitted:
+                total += rule(module, inputs[0] if inputs else output, output)
+
+        return hook
+
+    for module in net.modules():
+        kind = type(module)
+        rule = convention.rule(kind)
+        # thop looks types up exactly and has rules of its own: name every type there is.
+        rules[kind] = hook_for(rule) if rule is not None and rule is not _free else _silent
+        if warn and rule is None:
+            _warn_uncounted(module)
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    lr = torch.zeros(1, 3, *size, dtype=dtype, device=device)
+    with use_backend("reference"):  # the plain modules, not what stands in for them
+        thop.profile(_Counted(net, options), (lr,), custom_ops=rules, verbose=False)
+    return total
+
+
+class _Counted(nn.Module):
+    """``net`` with its call's options, as thop wants it.
+
+    thop hooks modules by ``apply``, which visits a module once for every parent it has and would
+    count a shared one several times; here each is visited once. thop's own sums are not used: they
+    repeat shared modules and stop at the first module that has a rule.
+    """
+
+    def __init__(self, net: nn.Module, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.options = options
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> _Counted:
+        for module in self.modules():
+            fn(module)
+        return self
+
+    def forward(self, lr: Tensor) -> Any:
+        return self.net(lr, **self.options)
+
+
+def _silent(module: nn.Module, inputs: object, output: object) -> None:
+    """The hook of a free module."""
+
+
+def _warn_uncounted(module: nn.Module) -> None:
+    own = [n for n, p in module.named_parameters(recurse=False) if p.dim() > 1]
+    if own:
+        warnings.warn(
+            f"complexity: no rule counts {type(module).__name__}.{own[0]}; its multiply-adds are "
+            "left out. Build it from torch.nn layers, or add its type to complexity.TRUE_MACS.rules",
+            stacklevel=5,
+        )
+
+
+def _thop() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions by distutils
+            import thop
+    except ImportError as error:
+        raise ImportError(
+            f"complexity: cannot import thop ({error}); pip install thop setuptools"
+        ) from error
+    return thop

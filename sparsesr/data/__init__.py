@@ -1,0 +1,16 @@
+"""Image folders as training batches and as evaluation pairs."""
+
+from __future__ import annotations
+
+from sparsesr.data.hr_folder import HRFolder, default_cache_dir
+from sparsesr.data.pairs import ImagePair, load_pair, paired_images
+from sparsesr.data.patches import PatchBatches
+
+__all__ = [
+    "HRFolder",
+    "ImagePair",
+    "PatchBatches",
+    "default_cache_dir",
+    "load_pair",
+    "paired_images",
+]

@@ -1,0 +1,93 @@
+"""Evaluation sets: which LR image belongs to which HR image, and both as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sparsesr.io import list_images, read_image, to_tensor
+from sparsesr.metrics import imresize
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """One test image: `name` (file stem), the HR file, and the LR file or None (made from HR)."""
+
+    name: str
+    lr: Path | None
+    hr: Path
+
+
+def check_scale(scale: int) -> None:
+    """Raise TypeError or ValueError unless `scale` is an int >= 1."""
+    if isinstance(scale, bool) or not isinstance(scale, int):
+        raise TypeError(f"scale: expected an int, got {type(scale).__name__}")
+    if scale < 1:
+        raise ValueError(f"scale: expected an int >= 1, got {scale}")
+
+
+def paired_images(root: str | Path, scale: int) -> list[ImagePair]:
+    """The image pairs of a test set, ordered by name.
+
+    `root` holds either `HR/` and `LRx{scale}/` (files matched by stem, `stem` or `stem` + `x{scale}`)
+    or HR images directly, for which `load_pair` makes the LR image itself. `HR/` without
+    `LRx{scale}/` counts as the second kind.
+
+    Raises FileNotFoundError when the folder is missing, ValueError when it holds no image or when an
+    HR image has no LR partner.
+    """
+    check_scale(scale)
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"image folder not found: {root} (expected a folder of images)")
+    hr_dir = root / "HR" if (root / "HR").is_dir() else root
+    lr_dir = root / f"LRx{scale}"
+    hr_files = sorted(list_images(hr_dir), key=lambda path: path.name)
+    if not hr_files:
+        raise ValueError(f"no images in {hr_dir}: expected PNG or JPEG files")
+    if hr_dir == root or not lr_dir.is_dir():
+        return [ImagePair(path.stem, None, path) for path in hr_files]
+    by_stem = {path.stem: path for path in list_images(lr_dir)}
+    pairs = []
+    for path in hr_files:
+        lr = by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{scale}")
+        if lr is None:
+            raise ValueError(f"{path} has no partner in {lr_dir}: expected {path.stem}.png there")
+        pairs.append(ImagePair(path.stem, lr, path))
+    return pairs
+
+
+def load_pair(pair: ImagePair, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """LR [1,3,h,w] and HR [1,3,s*h,s*w], float32 in [0,1].
+
+    HR is cropped at the top left to s times LR. Without an LR file, HR is cropped to a multiple of
+    the scale first and LR is its MATLAB bicubic reduction, rounded to 8 bit.
+    Raises ValueError when HR is smaller than s times LR.
+    """
+    check_scale(scale)
+    hr = read_image(pair.hr)
+    if pair.lr is None:
+        hr = crop_to_multiple(hr, scale, pair.hr)
+        lr = imresize(hr, 1 / scale)
+    else:
+        lr = read_image(pair.lr)
+    height, width = lr.shape[0] * scale, lr.shape[1] * scale
+    if hr.shape[0] < height or hr.shape[1] < width:
+        raise ValueError(
+            f"{pair.hr} is {hr.shape[1]}x{hr.shape[0]}, smaller than {scale} times {pair.lr} "
+            f"({lr.shape[1]}x{lr.shape[0]}): these two do not belong together at scale {scale}"
+        )
+    return to_tensor(lr), to_tensor(hr[:height, :width])
+
+
+def crop_to_multiple(
+    image: np.ndarray, scale: int, name: str | Path = "image"
+) -> np.ndarray:
+    """`image` [H,W,C] cropped at the top left so that the scale divides both sides."""
+    height, width = image.shape[0] // scale * scale, image.shape[1] // scale * scale
+    if height == 0 or width == 0:
+        raise ValueError(f"{name} is {image.shape[1]}x{image.shape[0]}: too small for scale {scale}")
+    return image[:height, :width]

@@ -1,0 +1,8 @@
+"""Image quality the way super-resolution papers measure it: MATLAB bicubic, PSNR and SSIM."""
+
+from __future__ import annotations
+
+from sparsesr.metrics.quality import Convention, psnr, quantize, rgb_to_y, ssim
+from sparsesr.metrics.resize import imresize
+
+__all__ = ["Convention", "imresize", "psnr", "quantize", "rgb_to_y", "ssim"]

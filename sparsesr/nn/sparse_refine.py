@@ -1,0 +1,247 @@
+"""``SparseRefine``: restore everything coarsely, refine the K patches that need it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import ops
+
+DEFAULT_K = 1000
+
+
+class RefineOutput(NamedTuple):
+    """What a refinement network computed.
+
+    Attributes:
+        sr: super-resolved image [B, 3, s*H, s*W], unclamped.
+        coarse: image of the Base-Net, same shape; None where it was not computed.
+        mask: scores [B, 1, Gh, Gw]; None without a mask predictor.
+        index: refined patches [B, k] int32; None where no patches were chosen.
+    """
+
+    sr: Tensor
+    coarse: Tensor | None
+    mask: Tensor | None
+    index: Tensor | None
+
+
+class SparseRefine(nn.Module):
+    """Mask-guided refinement of any Base-Net and Refine-Net (MGA: Hu et al., ECCV 2022).
+
+    ``coarse, feature = base(lr)``; the k patches of the feature with the largest ``mask(feature)``
+    go through ``refine`` as zero-padded islands with a halo; what comes back replaces the coarse
+    image there. Without ``mask`` every patch is refined (the paper's -A form).
+
+    k = 0 gives the coarse image bit for bit, k = all patches the -A form. The mask receives no
+    gradient (a choice has none); it is trained on its own, see ``sparsesr.train``.
+
+    Args:
+        base: lr [B,3,H,W] -> (coarse [B,3,sH,sW], feature [B,C,H,W]). The coarse image must be a
+            fresh tensor: without gradients the patches are written into it.
+        refine: patches [N,C,p+2h,p+2h] -> [N,3,sp,sp].
+        mask: feature -> [B,1,ceil(H/p),ceil(W/p)], or None.
+        scale: s.
+        patch_size: p, in LR pixels (the paper uses 4; 2 and 8 in Table 6).
+        halo: h, LR pixels around a patch that the Refine-Net sees.
+        k: patches refined per image when the call does not say.
+
+    Raises:
+        ValueError: sizes below 1, a negative halo or k.
+
+    Example:
+        >>> import sparsesr
+        >>> net = sparsesr.create_model("fsrcnn-mga", scale=2).eval()
+        >>> out = net(torch.rand(1, 3, 17, 30), k=5, return_details=True)
+        >>> out.sr.shape, out.index.shape
+        (torch.Size([1, 3, 34, 60]), torch.Size([1, 5]))
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        refine: nn.Module,
+        mask: nn.Module | None = None,
+        *,
+        scale: int,
+        patch_size: int = 4,
+        halo: int = 1,
+        k: int = DEFAULT_K,
+    ) -> None:
+        super().__init__()
+        for name, value, low in (
+            ("scale", scale, 1),
+            ("patch_size", patch_size, 1),
+            ("halo", halo, 0),
+            ("k", k, 0),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"SparseRefine: expected {name} as an int, got {value!r}")
+            if value < low:
+                raise ValueError(f"SparseRefine: expected {name} >= {low}, got {value}")
+        self.base = base
+        self.refine = refine
+        if mask is not None:
+            self.mask = mask
+        self.scale = scale
+        self.patch_size = patch_size
+        self.halo = halo
+        self.k = k
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask predictor chooses the patches; else all of them are refined."""
+        return "mask" in self._modules
+
+    def forward(
+        self,
+        lr: Tensor,  # [B, 3, H, W]
+        k: int | None = None,
+        budget: float | None = None,
+        order: str = "largest",
+        generator: torch.Generator | None = None,
+        return_details: bool = False,
+    ) -> Tensor | RefineOutput:
+        """Super-resolve ``lr`` [B,3,H,W] in [0,1] to [B,3,sH,sW], unclamped.
+
+        Args:
+            lr: any H, W, B; NCHW or channels_last.
+            k: patches per image, >= 0, clamped to the number of patches; ``self.k`` by default.
+            budget: fraction of all patches in [0, 1] instead of k: ``ceil(budget * Gh * Gw)``.
+            order: which patches: "largest", "smallest" or "random" scores (Table 7).
+            generator: for ``order="random"``.
+            return_details: return ``RefineOutput`` instead of the image alone.
+
+        Raises:
+            ValueError: k and budget both given, either out of range, or a net without mask
+                predictor asked for fewer than all patches.
+        """
+        check_image(lr)
+        gh, gw = ops.patch_grid(lr.shape[-2], lr.shape[-1], self.patch_size)
+        if not self.has_mask:
+            if k is not None or budget is not None:
+                raise ValueError(
+                    "this network has no mask predictor and refines every patch; "
+                    "drop k and budget, or use the -mga form"
+                )
+            count = gh * gw
+        else:
+            count = effective_k(k, budget, gh, gw, self.k)
+        coarse, feature = self.coarse_and_feature(lr)
+        mask = self.score(feature) if self.has_mask and (count > 0 or return_details) else None
+        if count == 0:
+            index = torch.empty(lr.shape[0], 0, dtype=torch.int32, device=lr.device)
+            return RefineOutput(coarse.clone(), coarse, mask, index) if return_details else coarse
+        if mask is None:
+            index = self._every_patch(lr.shape[0], gh * gw, feature.device)
+            patches = self.gather(feature, index)
+        else:
+            patches, index = ops.select_gather_patches(
+                mask[:, 0], feature, count, self.patch_size, self.halo, None, order, generator
+            )
+        sr = self.paste(coarse, self.refine(patches), index, inplace=not return_details)
+        return RefineOutput(sr, coarse, mask, index) if return_details else sr
+
+    # The stages one by one, for profiling, tiling and training.
+
+    def coarse_and_feature(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Base-Net: coarse image [B,3,sH,sW] and feature [B,C,H,W]."""
+        return self.base(lr)
+
+    def score(self, feature: Tensor) -> Tensor:
+        """Mask predictor: scores [B,1,Gh,Gw] of all patches."""
+        return self.mask(feature)
+
+    def select(
+        self,
+        mask: Tensor,
+        k: int,
+        order: str = "largest",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Indices [B,k] int32 of the patches to refine."""
+        return ops.select_patches(mask[:, 0], k, order, generator)
+
+    def gather(self, feature: Tensor, index: Tensor) -> Tensor:
+        """The chosen patches with their halo, [B*k,C,p+2h,p+2h]."""
+        return ops.gather_patches(feature, index, self.patch_size, self.halo)
+
+    def refine_selected(self, feature: Tensor, index: Tensor) -> Tensor:
+        """Gather and refine: [B*k,3,sp,sp]."""
+        return self.refine(self.gather(feature, index))
+
+    def paste(
+        self, coarse: Tensor, patches: Tensor, index: Tensor, inplace: bool = False
+    ) -> Tensor:
+        """Refined patches over the coarse image.
+
+        ``inplace`` writes into ``coarse`` where no gradient flows and no compiler is tracing (it
+        turns the copy into an in-place write by itself).
+        """
+        side = self.scale * self.patch_size
+        patches = patches.to(coarse.dtype)
+        if inplace and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return ops.scatter_patches_(coarse, patches, index, side)
+        return ops.scatter_patches(coarse, patches, index, side)
+
+    def _every_patch(self, batch: int, cells: int, device: torch.device) -> Tensor:
+        index = torch.arange(cells, dtype=torch.int32, device=device)
+        return index.expand(batch, -1)
+
+    def extra_repr(self) -> str:
+        """Scale and patch geometry, for ``repr``."""
+        return (
+            f"scale={self.scale}, patch_size={self.patch_size}, halo={self.halo}"
+            + (f", k={self.k}" if self.has_mask else ", every patch")
+        )
+
+
+def effective_k(k: int | None, budget: float | None, gh: int, gw: int, default: int) -> int:
+    """Patches to refine per image on a Gh x Gw grid.
+
+    ``k`` is clamped to Gh*Gw; ``budget`` b gives ``ceil(b * Gh * Gw)``; neither gives ``default``.
+
+    Raises:
+        TypeError: k not an int, or budget not a number.
+        ValueError: both given, k < 0, or budget outside [0, 1].
+
+    Example:
+        >>> effective_k(None, 0.15, 10, 10, 1000), effective_k(5000, None, 10, 10, 1000)
+        (15, 100)
+    """
+    cells = gh * gw
+    if k is not None and budget is not None:
+        raise ValueError(f"expected k or budget, got both (k={k}, budget={budget})")
+    if budget is not None:
+        if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+            raise TypeError(f"expected budget as a number in [0, 1], got {budget!r}")
+        if not 0.0 <= budget <= 1.0:
+            raise ValueError(f"expected budget in [0, 1], the fraction of patches; got {budget}")
+        # 0.15 * 100 is 15.000000000000002 in floating point; that is still 15 patches.
+        return min(math.ceil(round(budget * cells, 6)), cells)
+    k = default if k is None else k
+    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
+        raise TypeError(f"expected k as an int, got {k!r}")
+    if k < 0:
+        raise ValueError(f"expected k >= 0, got {k}")
+    return min(k, cells)
+
+
+def check_image(lr: Tensor) -> None:
+    """A floating-point image batch [B,3,H,W] with at least one pixel.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: another shape.
+    """
+    if not isinstance(lr, Tensor) or not lr.is_floating_point():
+        kind = str(lr.dtype) if isinstance(lr, Tensor) else type(lr).__name__
+        raise TypeError(
+            f"expected lr [B,3,H,W] as a floating-point tensor in [0,1], got {kind}; "
+            "sparsesr.Upscaler takes 8-bit images"
+        )
+    if lr.dim() != 4 or lr.shape[1] != 3 or lr.shape[2] < 1 or lr.shape[3] < 1:
+        raise ValueError(f"expected lr [B,3,H,W] with H, W >= 1, got shape {tuple(lr.shape)}")

@@ -1,0 +1,22 @@
+"""Plain-torch definitions of every op: the meaning, the fallback and the test oracle.
+
+They run on any device and in float64, are differentiable by torch itself, and favour clarity over
+speed. Argument names are those of the other backends.
+"""
+
+from __future__ import annotations
+
+from .gather_patches import gather_patches, gather_patches_backward
+from .scatter_patches import scatter_patches, scatter_patches_, scatter_patches_backward
+from .select_gather_patches import select_gather_patches
+from .select_patches import select_patches
+
+__all__ = [
+    "gather_patches",
+    "gather_patches_backward",
+    "scatter_patches",
+    "scatter_patches_",
+    "scatter_patches_backward",
+    "select_gather_patches",
+    "select_patches",
+]

@@ -1,0 +1,22 @@
+"""Three-step training of MGA models from recipes (needs the extra `train` to run)."""
+
+from __future__ import annotations
+
+from sparsesr.train.experiment import Experiment, ExperimentError
+from sparsesr.train.losses import mask_target
+from sparsesr.train.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from sparsesr.train.runner import MissingExtraError, train
+from sparsesr.train.schedule import learning_rate
+
+__all__ = [
+    "Experiment",
+    "ExperimentError",
+    "MissingExtraError",
+    "Recipe",
+    "RecipeError",
+    "learning_rate",
+    "load_recipe",
+    "mask_target",
+    "parse_recipe",
+    "train",
+]

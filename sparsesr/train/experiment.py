@@ -1,0 +1,174 @@
+"""The experiment folder: what it holds, and whether a training may continue in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsesr.train.recipe import Recipe, RecipeError, differences, parse_recipe
+
+METRIC_COLUMNS = (
+    "stage",
+    "step",
+    "loss",
+    "loss_sr",
+    "loss_coarse",
+    "loss_mask",
+    "lr",
+    "steps_per_second",
+    "val_psnr",
+    "val_psnr_coarse",
+    "val_mask_l1",
+)
+
+
+class ExperimentError(RuntimeError):
+    """The experiment folder belongs to another recipe, or lacks what was asked of it."""
+
+
+class Experiment:
+    """A folder with `recipe.yaml`, `environment.json`, `metrics.csv`, `checkpoints/`, weights.
+
+    A stage is finished when `checkpoints/<stage>.pt` exists, running when only
+    `checkpoints/<stage>-last.pt` does. Every file is written aside and renamed.
+
+    Args:
+        root: the folder, made if needed.
+        recipe: must equal the one the folder was started with, except for stages not yet begun.
+        restart: move an existing folder aside (to `<root>.1`, `.2`, ...) and start afresh.
+    Raises:
+        ExperimentError: the folder holds another training, or something else altogether.
+    """
+
+    def __init__(self, root: str | Path, recipe: Recipe, restart: bool = False) -> None:
+        self.root = Path(root)
+        self.recipe = recipe
+        self.checkpoints = self.root / "checkpoints"
+        self.metrics = self.root / "metrics.csv"
+        if restart and self.root.exists():
+            self.root.rename(_free_name(self.root))
+        self._check_folder()
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_text(self.root / "recipe.yaml", recipe.to_yaml())
+        write_text(self.root / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+    def _check_folder(self) -> None:
+        if not self.root.exists() or not any(self.root.iterdir()):
+            return
+        path = self.root / "recipe.yaml"
+        if not path.is_file():
+            raise ExperimentError(
+                f"{self.root} is not empty and holds no recipe.yaml: it is no experiment folder; "
+                "choose another output folder"
+            )
+        try:
+            old = parse_recipe(path.read_text(encoding="utf-8"), source=str(path))
+        except RecipeError as error:
+            raise ExperimentError(f"{error}; use --restart or another output folder") from None
+        begun = {stage.name for stage in old.stages if self.begun(stage.name)}
+        changed = [
+            key
+            for key in differences(old.to_dict(), self.recipe.to_dict())
+            if not (key.startswith("stages.") and key.split(".")[1] not in begun)
+        ]
+        if changed:
+            raise ExperimentError(
+                f"{self.root} was started with a different recipe (differs in "
+                f"{', '.join(changed)}): use another output folder, or --restart to move this one "
+                "aside and start over"
+            )
+
+    def begun(self, stage: str) -> bool:
+        """Whether the stage has taken a step that was saved."""
+        return self.last_path(stage).is_file() or self.finished(stage)
+
+    def finished(self, stage: str) -> bool:
+        """Whether the stage has run to its end."""
+        return self.weights_path(stage).is_file()
+
+    def last_path(self, stage: str) -> Path:
+        """The stage's latest resumable state."""
+        return self.checkpoints / f"{stage}-last.pt"
+
+    def weights_path(self, stage: str) -> Path:
+        """The finished stage's averaged weights (a state dict)."""
+        return self.checkpoints / f"{stage}.pt"
+
+    def final_path(self) -> Path:
+        """The file to ship."""
+        return self.root / f"{self.recipe.model}-x{self.recipe.scale}.safetensors"
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Append one row to metrics.csv; columns it lacks stay empty."""
+        new = not self.metrics.is_file()
+        with open(self.metrics, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, METRIC_COLUMNS, restval="")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def drop_metrics_after(self, stage: str, step: int) -> None:
+        """Forget rows of `stage` beyond `step`: they will be measured again."""
+        if not self.metrics.is_file():
+            return
+        with open(self.metrics, newline="", encoding="utf-8") as file:
+            # A line cut short by a kill lacks columns, or its step.
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+        kept = [row for row in rows if row["stage"] != stage or int(row["step"] or 0) <= step]
+
+        def write(path: Path) -> None:
+            with open(path, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, METRIC_COLUMNS)
+                writer.writeheader()
+                writer.writerows(kept)
+
+        write_atomically(self.metrics, write)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine of this run."""
+    import lightning
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call `write(part)` on a scratch file beside `path`, then rename it to `path`."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        write(part)
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (other := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return other

@@ -1,0 +1,71 @@
+"""Weights a stage starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sparsesr.models import identity_init_
+from sparsesr.train.recipe import InitConfig, RecipeError
+
+PARTS = ("base", "refine", "mask")
+
+
+@torch.no_grad()
+def initialise(net: nn.Module, config: InitConfig) -> None:
+    """Give `net` the recipe's random start (in place, from torch's global generator)."""
+    if config.conv == "kaiming":
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, a=0.25)
+                layer.weight.mul_(config.gain)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+    if config.conv == "identity":
+        identity_init_(net, 1e-3 if config.upsampler_std is None else config.upsampler_std)
+    elif config.upsampler_std is not None:
+        for layer in net.modules():
+            if isinstance(layer, nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, std=config.upsampler_std)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+
+
+def load_parts(net: nn.Module, state: dict[str, Any], source: str) -> None:
+    """Copy the parts (base, refine, mask) that `state` and `net` share.
+
+    A part must be complete: missing, additional or differently shaped tensors raise RecipeError.
+    Parts that `state` does not have keep their weights.
+    """
+    loaded = []
+    for name in PARTS:
+        part = getattr(net, name, None)
+        own = {
+            key.removeprefix(f"{name}."): value
+            for key, value in state.items()
+            if key.startswith(f"{name}.")
+        }
+        if not isinstance(part, nn.Module) or not own:
+            continue
+        try:
+            part.load_state_dict(own, strict=True)
+        except RuntimeError as error:
+            raise RecipeError(f"{source}: {error}") from None
+        loaded.append(name)
+    if "base" not in loaded:
+        raise RecipeError(f"{source}: expected weights of base (keys base.*), found none")
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """State dict of a .safetensors file, or of a .pt/.pth file (read with weights_only)."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"init.weights: no such file: {path}")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,47 @@
+"""Loss terms of MGA's three steps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+# ITU-R BT.601 luma of [0,1] RGB; the constants cancel in the mask target's normalisation.
+_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
+
+
+def l1(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference, a scalar."""
+    return F.l1_loss(prediction, target)
+
+
+def min_max(x: torch.Tensor) -> torch.Tensor:
+    """(x - min) / (max - min) over all elements; a constant x gives zeros."""
+    low, high = torch.aminmax(x)
+    span = high - low
+    # Division by a span of one, not by zero: x - low is zero everywhere then.
+    return (x - low) / torch.where(span > 0, span, torch.ones_like(span))
+
+
+def mask_target(refined: torch.Tensor, coarse: torch.Tensor, cell: int) -> torch.Tensor:
+    """What the mask module learns: where refinement changes the luma, per patch, in [0,1].
+
+    D = |Y(refined) - Y(coarse)|, min-max over the batch; its mean over each cell x cell block,
+    min-max over the batch again. A constant D gives zeros.
+
+    Args:
+        refined, coarse: [B,3,sH,sW] in [0,1]; cell: scale times patch size, dividing sH and sW.
+    Returns:
+        [B,1,sH/cell,sW/cell] float32.
+    Raises:
+        ValueError: sides that `cell` does not divide.
+    Source: MGA, step 3 of the training (the released mask training).
+    """
+    height, width = refined.shape[-2:]
+    if height % cell or width % cell:
+        raise ValueError(
+            f"mask_target: expected sides divisible by {cell} (scale times patch size), "
+            f"got {height}x{width}: choose lr_crop as a multiple of the patch size"
+        )
+    weights = torch.tensor(_LUMA, device=refined.device).view(1, 3, 1, 1)
+    luma = ((refined.float() - coarse.float()) * weights).sum(1, keepdim=True)
+    return min_max(F.avg_pool2d(min_max(luma.abs()), cell))

@@ -1,0 +1,117 @@
+"""One training stage as a LightningModule. Importing this needs the extra `train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from sparsesr.data import PatchBatches
+from sparsesr.train.average import WeightAverage
+from sparsesr.train.losses import l1, mask_target
+from sparsesr.train.recipe import StageConfig
+from sparsesr.train.schedule import learning_rate
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class StageModule(pl.LightningModule):
+    """The network of one stage with its loss, optimiser, schedule and weight average.
+
+    `step` counts finished optimiser steps, across restarts. `average` is what gets evaluated and
+    shipped. `losses` holds the detached terms of the last step.
+
+    Args:
+        net: model of the stage, its initial weights already in it.
+        stage: the stage's part of the recipe.
+        channels_last: memory format of the network and its input.
+    """
+
+    def __init__(self, net: nn.Module, stage: StageConfig, channels_last: bool = False) -> None:
+        super().__init__()
+        self.stage = stage
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        for name in frozen_parts(stage):
+            part = getattr(net, name, None)
+            if part is None:
+                raise ValueError(f"freeze: the model of stage {stage.name} has no part {name!r}")
+            part.requires_grad_(False)
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.average = WeightAverage(self.net, stage.ema)
+        self.step = 0
+        self.losses: dict[str, torch.Tensor] = {}
+
+    def train(self, mode: bool = True) -> StageModule:
+        """Training mode; frozen parts and the average stay in eval mode."""
+        super().train(mode)
+        self.average.eval()
+        for name in frozen_parts(self.stage):
+            getattr(self.net, name).eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        """Loss of one batch (lr [N,3,h,w], hr [N,3,sh,sw])."""
+        lr, hr = (image.contiguous(memory_format=self.memory_format) for image in batch)
+        terms = self.mask_terms(lr) if self.stage.name == "mask" else self.image_terms(lr, hr)
+        weights = self.stage.loss
+        loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+        self.losses = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
+        return loss
+
+    def image_terms(self, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Stages dnet and allnet: mean|SR - HR| and, where it has a weight, mean|coarse - HR|."""
+        if self.stage.loss.coarse == 0:
+            return {"sr": l1(self.net(lr), hr)}
+        out = self.net(lr, return_details=True)
+        return {"sr": l1(out.sr, hr), "coarse": l1(out.coarse, hr)}
+
+    def mask_terms(self, lr: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Stage mask: mean|M - T|, every patch refined to form T, no selection in the loss."""
+        with torch.no_grad():
+            feature, target = mask_sample(self.net, lr)
+        return {"mask": l1(self.net.score(feature), target)}  # type: ignore[operator]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over what is not frozen; the learning rate is set at every step."""
+        config = self.stage.optimizer
+        return torch.optim.Adam(
+            [p for p in self.net.parameters() if p.requires_grad],
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step at the schedule's rate, then the average follows."""
+        optimizer = args[2] if len(args) > 2 else kwargs["optimizer"]
+        rate = learning_rate(self.step, self.stage.iterations, self.stage.optimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        super().optimizer_step(*args, **kwargs)
+        self.average.update(self.net)
+        self.step += 1
+
+
+def frozen_parts(stage: StageConfig) -> tuple[str, ...]:
+    """Names of the sub-modules that `stage` leaves untouched."""
+    always = ("base", "refine") if stage.name == "mask" else ()
+    return tuple(dict.fromkeys((*always, *stage.freeze)))
+
+
+def mask_sample(net: Any, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The base's feature and the mask target T of `lr`, for a net with base and refine."""
+    coarse, feature = net.coarse_and_feature(lr)
+    patches = -(-lr.shape[-2] // net.patch_size) * -(-lr.shape[-1] // net.patch_size)
+    index = torch.arange(patches, dtype=torch.int32, device=lr.device)
+    index = index.expand(lr.shape[0], -1).contiguous()
+    refined = net.paste(coarse, net.refine_selected(feature, index), index)
+    return feature, mask_target(refined, coarse, net.scale * net.patch_size)
+
+
+def batches_from(batches: PatchBatches, start: int, end: int) -> torch.utils.data.DataLoader[Batch]:
+    """The batches of steps [start, end), in order, without worker processes."""
+    return torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(start, end))
