@@ -49,7 +49,9 @@ def backends() -> list[BackendStatus]:
         >>> backends()[0].available
         True
     """
-    return [BackendStatus(n, why is None, why or "ready") for n in BACKENDS for why in [_missing(n)]]
+    return [
+        BackendStatus(n, why is None, why or "ready") for n in BACKENDS for why in [_missing(n)]
+    ]
 
 
 @contextlib.contextmanager
@@ -152,4 +154,6 @@ def _say_once(device_type: str) -> None:
     reasons = "; ".join(
         f"{n}: {_missing(n)}" for n in _PREFERENCE.get(device_type, ()) if _missing(n)
     )
-    log.info("sparsesr ops on %s tensors run on the plain-torch reference (%s)", device_type, reasons)
+    log.info(
+        "sparsesr ops on %s tensors run on the plain-torch reference (%s)", device_type, reasons
+    )

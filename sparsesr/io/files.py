@@ -48,7 +48,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         FileNotFoundError: no such file.
         ImageError: not an image, broken or cut off, or more than 8 bits a sample.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
     if path.is_dir():
@@ -66,9 +66,11 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         raise FileNotFoundError(f"{path}: no such file; check the path") from None
     except (PermissionError, ImageError):
         raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: cannot be read as an image (no known format)") from None
     # A damaged file surfaces as OSError, SyntaxError, struct.error, EOFError, zlib.error, ...
     except Exception as error:
-        reason = str(error).replace(repr(str(path)), "the file") or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise ImageError(f"{path}: cannot be read as an image ({reason})") from error
 
 

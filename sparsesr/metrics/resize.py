@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,10 +40,10 @@ def imresize(
     """
     if isinstance(image, Tensor):
         rows, cols = _tensor_sides(image)
-        return cast(Image, _resize_tensor(image, *_plans(rows, cols, scale, size)))
+        return _resize_tensor(image, *_plans(rows, cols, scale, size))
     if isinstance(image, np.ndarray):
         rows, cols = _array_sides(image)
-        return cast(Image, _resize_array(image, *_plans(rows, cols, scale, size)))
+        return _resize_array(image, *_plans(rows, cols, scale, size))
     raise TypeError(f"imresize: expected ndarray or Tensor, got {type(image).__name__}")
 
 

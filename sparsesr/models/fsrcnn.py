@@ -67,7 +67,7 @@ class FSRCNNRefine(nn.Module):
 
     @property
     def full(self) -> bool:
-        """True: whole map, all convolutions padded. False: patches, the valid one trims the halo."""
+        """True: whole map, all padded. False: patches, the valid convolution trims the halo."""
         return self.tail.full
 
     @full.setter

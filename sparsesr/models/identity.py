@@ -2,8 +2,9 @@
 
 FSRCNN has no image skip, so from a random start it first spends tens of thousands of steps on
 learning to pass colours through. Here the first three channels of every layer start as a copy of
-the image (a one-tap kernel) and the upsampler as the bilinear kernel; the other channels keep
-their random start. (The idea of Dirac and identity initialisation of residual networks; ours.)
+the image (a one-tap kernel) and the upsampler as the bilinear kernel, as far as its nine taps
+reach (at x4 one short of it); the other channels keep their random start. (The idea of Dirac and
+identity initialisation of residual networks, applied to a network without skips; ours.)
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def identity_init_(net: nn.Module, upsampler_std: float = 1e-3) -> nn.Module:
         >>> bool((grey - 0.5).abs().max() < 0.05)
         True
     """
-    parts = [part for part in (net.base, getattr(net, "refine", None)) if part is not None]
+    parts = [getattr(net, name) for name in ("base", "refine") if hasattr(net, name)]
     with torch.no_grad():
         for part in parts:
             layers = [m for m in part.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
@@ -68,7 +69,7 @@ def _pass_through_(conv: nn.Conv2d) -> None:
 
 def _bilinear_(up: nn.ConvTranspose2d, std: float) -> None:
     """Input channels 0-2 are interpolated to the three outputs, the others add small noise."""
-    stride, padding = up.stride[0], up.padding[0]
+    stride, padding = up.stride[0], int(up.padding[0])
     tap = torch.arange(up.kernel_size[0], dtype=up.weight.dtype)
     # Tap t of LR pixel i lands on HR pixel s*i + t - padding; the pixel's centre is s*i + (s-1)/2.
     distance = (tap - padding - (stride - 1) / 2).abs()

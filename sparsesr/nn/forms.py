@@ -57,6 +57,5 @@ class DenseRefine(nn.Module):
         if return_details:
             coarse, feature = self.base(lr)
             return RefineOutput(self.refine(feature), coarse, None, None)
-        if hasattr(self.base, "features"):
-            return self.refine(self.base.features(lr))
-        return self.refine(self.base(lr)[1])
+        features = getattr(self.base, "features", None)
+        return self.refine(self.base(lr)[1] if features is None else features(lr))

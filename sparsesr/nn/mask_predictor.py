@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,10 +52,8 @@ class MaskPredictor(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:  # [B, C, H, W] -> [B, 1, Gh, Gw]
         """Scores of all patches, unbounded floats."""
         logits = self.conv2(self.act(self.conv1(feature)))  # [B, 2, H, W]
-        if logits.shape[1] == 1:
-            probability = logits.sigmoid()
-        else:
-            probability = logits.softmax(1)[:, 1:]
+        one_channel = logits.shape[1] == 1
+        probability = logits.sigmoid() if one_channel else logits.softmax(1)[:, 1:]  # [B, 1, H, W]
         pooled = F.avg_pool2d(probability, self.patch_size, ceil_mode=True)  # [B, 1, Gh, Gw]
         return self._dynamic_conv(self.pool_act(pooled))
 

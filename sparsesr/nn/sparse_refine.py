@@ -26,7 +26,7 @@ class RefineOutput(NamedTuple):
     sr: Tensor
     coarse: Tensor | None
     mask: Tensor | None
-    index: Tensor | None
+    index: Tensor | None  # type: ignore[assignment]  # shadows tuple.index, which nobody needs
 
 
 class SparseRefine(nn.Module):
@@ -189,13 +189,12 @@ class SparseRefine(nn.Module):
 
     def _every_patch(self, batch: int, cells: int, device: torch.device) -> Tensor:
         index = torch.arange(cells, dtype=torch.int32, device=device)
-        return index.expand(batch, -1)
+        return index.repeat(batch, 1)
 
     def extra_repr(self) -> str:
         """Scale and patch geometry, for ``repr``."""
-        return (
-            f"scale={self.scale}, patch_size={self.patch_size}, halo={self.halo}"
-            + (f", k={self.k}" if self.has_mask else ", every patch")
+        return f"scale={self.scale}, patch_size={self.patch_size}, halo={self.halo}" + (
+            f", k={self.k}" if self.has_mask else ", every patch"
         )
 
 

@@ -24,6 +24,7 @@ class SubPixelConvTranspose2d(nn.ConvTranspose2d):
             output_padding that do not give s times the input.
 
     Example:
+        >>> import torch
         >>> up = SubPixelConvTranspose2d(8, 3, 9, stride=4, padding=4, output_padding=3)
         >>> x = torch.randn(1, 8, 5, 6)
         >>> torch.allclose(up(x), nn.ConvTranspose2d.forward(up, x), atol=1e-5)
@@ -68,11 +69,11 @@ class SubPixelConvTranspose2d(nn.ConvTranspose2d):
 
     def subpixel_parameters(self) -> tuple[Tensor, Tensor | None]:
         """Weight [Cout*s*s, Cin, K, K] and bias [Cout*s*s] of the equivalent convolution."""
-        stride, kernel, padding = self.stride[0], self.kernel_size[0], self.padding[0]
+        stride, kernel, padding = self.stride[0], self.kernel_size[0], int(self.padding[0])
         taps = self._last - self._first + 1
         cin, cout = self.weight.shape[:2]
-        # Tap u of the convolution reads input i + first + u with kernel tap t = r + pad - s*(first +
-        # u). In the flipped kernel that is k-1-t; `lead` zeros in front put it at s*u + (s-1-r).
+        # Tap u of the convolution reads input i + first + u with t = r + pad - s*(first + u).
+        # In the flipped kernel that is k-1-t; `lead` zeros in front put it at s*u + (s-1-r).
         flipped = self.weight.flip(2, 3)
         lead = stride - kernel + padding - stride * self._first
         extra = stride * taps - kernel - lead

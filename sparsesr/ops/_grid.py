@@ -1,4 +1,4 @@
-"""The patch grid: where patch ``i`` of an image lies (DESIGN: one definition for every op and backend)."""
+"""The patch grid: where patch ``i`` of an image lies, the same for every op and backend."""
 
 from __future__ import annotations
 

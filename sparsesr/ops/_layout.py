@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
-    """``channels_last`` when the channels of ``x`` [N,C,H,W] are adjacent in memory, else contiguous.
+    """``channels_last`` when the channels of ``x`` [N,C,H,W] lie side by side, else contiguous.
 
     Looks at the channel stride, so a slice of a channels_last map is recognised too. A map that is
     contiguous in both senses (one channel, or 1x1 px) counts as contiguous.

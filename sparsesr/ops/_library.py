@@ -54,6 +54,4 @@ def define_autograd(
         with use_backend(ctx.backend):
             return backward(ctx, *grads)
 
-    torch.library.register_autograd(
-        f"sparsesr::{name}", run, setup_context=setup, lib=LIBRARY
-    )
+    torch.library.register_autograd(f"sparsesr::{name}", run, setup_context=setup, lib=LIBRARY)

@@ -59,7 +59,7 @@ def select_gather_patches(
 
 
 def _fake(
-    mask: Tensor, x: Tensor, k: int, patch_size: int, halo: int, stride: int, largest: bool
+    mask: Tensor, x: Tensor, k: int, patch_size: int, halo: int, stride: int, largest: bool = True
 ) -> tuple[Tensor, Tensor]:
     side = patch_size + 2 * halo
     index = mask.new_empty((mask.shape[0], k), dtype=torch.int32)

@@ -57,7 +57,7 @@ def ordered_scores(
     return mask.detach(), order == "largest"
 
 
-def _fake(mask: Tensor, k: int, largest: bool) -> Tensor:
+def _fake(mask: Tensor, k: int, largest: bool = True) -> Tensor:
     return mask.new_empty((mask.shape[0], k), dtype=torch.int32)
 
 

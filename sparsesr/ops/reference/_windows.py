@@ -45,7 +45,7 @@ def check_index_range(index: Tensor, cells: int) -> None:
     low, high = int(index.min()), int(index.max())
     if low < 0 or high >= cells:
         bad = low if low < 0 else high
-        raise ValueError(f"expected patch indices in [0, {cells}), got {bad}")
+        raise ValueError(f"expected index values in [0, {cells}), got {bad}")
 
 
 def check_index_distinct(index: Tensor) -> None:
@@ -56,7 +56,7 @@ def check_index_distinct(index: Tensor) -> None:
     twice = ordered[:, 1:] == ordered[:, :-1]
     if bool(twice.any()):
         bad = int(ordered[:, 1:][twice][0])
-        raise ValueError(f"expected distinct patch indices within an image, got {bad} twice")
+        raise ValueError(f"expected each patch at most once in an image, got {bad} a second time")
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,133 @@
+"""``sparsesr evaluate``: PSNR and SSIM on a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesr.cli._common import (
+    BackendOption,
+    BudgetOption,
+    CommandError,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    ScaleOption,
+    check_backend,
+    check_device,
+    console,
+    guarded,
+    load_net,
+    parse_k,
+    print_json,
+)
+
+_CONVENTIONS = {
+    "y": "Y of MATLAB rgb2ycbcr, 8-bit rounded, border {scale} cropped",
+    "rgb": "RGB, 8-bit rounded, border {scale} cropped",
+    "pcsr": "PCSR's: RGB, float LR, LR cropped to 28 n + 32, 8-bit rounded, border {scale} cropped",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+@guarded
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Option("--data", "-d", help="Folder with HR/ and LRxN/, or a folder of HR images."),
+    ],
+    model: ModelOption = None,
+    scale: ScaleOption = None,
+    k: Annotated[
+        str,
+        typer.Option(
+            "-k", "--k", help="'paper' (240 on Set5/Set14/B100, 1000 elsewhere), 'all' or N."
+        ),
+    ] = "paper",
+    budget: BudgetOption = None,
+    convention: Annotated[
+        str, typer.Option("--convention", help="y, rgb or pcsr: what PSNR and SSIM are taken of.")
+    ] = "y",
+    hr_mod: Annotated[
+        int | None, typer.Option("--hr-mod", help="Crop HR to multiples of this, make LR from it.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option("--order", help="Patches to refine: largest, random or smallest scores.")
+    ] = "largest",
+    mask: Annotated[
+        str, typer.Option("--mask", help="Scores: predicted, or oracle (what refining changes).")
+    ] = "predicted",
+    seed: Annotated[int, typer.Option("--seed", help="Of --order random.")] = 0,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on a data set, under a convention that is printed with the numbers."""
+    if budget is not None and k != "paper":
+        raise CommandError(f"--k {k} and --budget {budget} exclude each other; give one of them")
+    patches: Any = k
+    if budget is not None:
+        patches = float(parse_k(None, budget)["budget"])
+    elif k not in ("paper", "all"):
+        patches = parse_k(k, None)["k"]
+    check_backend(backend)
+    check_device(device)
+    net, _ = load_net(model, scale)
+    from rich.progress import Progress
+
+    from sparsesr.inference import evaluate as run
+
+    with Progress(console=console(quiet=quiet), transient=True) as bar:
+        task = bar.add_task("evaluate", total=None)
+
+        def show(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=name)
+
+        result = run(
+            net,
+            data,
+            net.scale,
+            k=patches,
+            convention=convention,  # type: ignore[arg-type]  # evaluate checks the words
+            hr_mod=hr_mod,
+            order=order,  # type: ignore[arg-type]
+            mask=mask,  # type: ignore[arg-type]
+            seed=seed,
+            backend=backend,
+            device=device,
+            progress=show,
+        )
+    if as_json:
+        print_json(result)
+    else:
+        _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    selects = result["images"][0]["k_used"] is not None
+    words = f"{result['model']} on {result['dataset']}"
+    extras = [f"{key} {result[key]}" for key in ("order", "mask", "hr_mod") if key in result]
+    title = ", ".join([words, *extras])
+    table = Table(title=title, title_justify="left")
+    table.add_column("image")
+    for name in ("PSNR dB", "SSIM", *(["patches"] if selects else [])):
+        table.add_column(name, justify="right")
+    for image in result["images"]:
+        patches = [f"{image['k_used']:,}"] if selects else []
+        table.add_row(image["name"], f"{image['psnr']:.3f}", f"{image['ssim']:.4f}", *patches)
+    table.add_section()
+    mean = result["mean"]
+    table.add_row("mean", f"{mean['psnr']:.3f}", f"{mean['ssim']:.4f}", *([""] if selects else []))
+    out = console(stderr=False)
+    out.print(table)
+    out.print("Convention: " + _CONVENTIONS[result["convention"]].format(scale=result["scale"]))

@@ -1,0 +1,197 @@
+"""From an image of any kind to a larger one of the same kind."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsesr.io import to_array, to_tensor
+
+Image = TypeVar("Image")
+
+
+class Upscaler:
+    """Call a network on an image and get the same kind of image back.
+
+    Args:
+        net: a model of ``create_model`` or ``from_pretrained``. It is switched to eval mode and
+            moved to ``device``, on the CPU in channels_last.
+        tile: "auto" or 0; both run the image whole, this version does not tile.
+        backend: "reference", "cpu", "cuda", "triton" or None for the current choice.
+        k: patches to refine in each image, for models that select patches.
+        budget: the same as a fraction of all patches, in [0, 1]; not together with ``k``.
+        device: "cpu", "cuda:0", ...; None leaves the net where it is.
+
+    Raises:
+        TypeError: ``net`` is not a Module.
+        ValueError: another ``tile``, a negative ``k``, ``k`` with ``budget``, either of them for
+            a network that does not select patches.
+
+    Example:
+        >>> import numpy as np, sparsesr
+        >>> up = sparsesr.Upscaler(sparsesr.create_model("fsrcnn-mga", scale=2), budget=0.25)
+        >>> up(np.zeros((12, 10, 3), np.uint8)).shape
+        (24, 20, 3)
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        tile: str | int = "auto",
+        backend: str | None = None,
+        k: int | None = None,
+        budget: float | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"Upscaler: expected a Module, got {type(net).__name__}")
+        if tile not in ("auto", 0, "0"):
+            raise ValueError(
+                f"Upscaler: expected tile 'auto' or 0, got {tile!r}; this version runs every "
+                "image whole, tiling is not part of it"
+            )
+        check_choice(net, k, budget)
+        self.net = net.eval() if device is None else net.eval().to(device)
+        self.backend = backend
+        self.k = k
+        self.budget = budget
+        first = next(net.parameters(), None)
+        self.device = torch.device("cpu") if first is None else first.device
+        self.dtype = torch.float32 if first is None else first.dtype
+        self.memory_format = (
+            torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        )
+        self.net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+
+    def __call__(self, image: Image) -> Image:
+        """Upscale one image (or a batch, if it is a tensor of one).
+
+        Args:
+            image: PIL image of mode RGB or L; ndarray [H, W, 3] or [H, W], uint8 or floating in
+                [0, 1]; Tensor [3, H, W] or [B, 3, H, W], uint8 or floating in [0, 1].
+
+        Returns:
+            The same kind, dtype, mode, rank and device, scale times as high and wide. 8-bit
+            kinds are clamped and rounded, floats are what the network returns, unclamped.
+
+        Raises:
+            TypeError: another kind.
+            ValueError: another shape or PIL mode.
+        """
+        if isinstance(image, Tensor):
+            return cast(Image, self._tensor(image))
+        if isinstance(image, np.ndarray):
+            return cast(Image, self._array(image))
+        if hasattr(image, "getbands") and hasattr(image, "convert"):
+            return cast(Image, self._pil(image))
+        raise TypeError(
+            f"Upscaler: expected a PIL image, an ndarray or a Tensor, got {type(image).__name__}"
+        )
+
+    def run(
+        self,
+        lr: Tensor,  # [B, 3, H, W] floating in [0, 1]
+        **options: Any,
+    ) -> Any:
+        """Call the network itself: no gradient, its device, dtype, backend and memory format.
+
+        Args:
+            lr: [B, 3, H, W] floating in [0, 1], any device.
+            **options: what the network's forward takes (``return_details=True``, ``order``, ...);
+                ``k`` and ``budget`` default to those given to the constructor.
+
+        Returns:
+            What the network returns, on its device.
+        """
+        if "k" not in options and "budget" not in options:
+            options.update(choice_options(self.k, self.budget))
+        x = lr.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
+        with torch.inference_mode(), backend_choice(self.backend):
+            return self.net(x, **options)
+
+    def _tensor(self, image: Tensor) -> Tensor:
+        if image.dim() not in (3, 4) or image.shape[-3] != 3:
+            raise ValueError(
+                f"Upscaler: expected a Tensor [3, H, W] or [B, 3, H, W], got {tuple(image.shape)}"
+            )
+        eight_bit = image.dtype == torch.uint8
+        if not eight_bit and not torch.is_floating_point(image):
+            raise TypeError(f"Upscaler: expected uint8 or a floating dtype, got {image.dtype}")
+        lr = image.float() / 255 if eight_bit else image
+        sr = self.run(lr if image.dim() == 4 else lr[None])
+        if eight_bit:
+            sr = sr.clamp(0, 1).mul(255).add(0.5).floor()
+        sr = sr.to(image.device, image.dtype).contiguous()
+        return sr if image.dim() == 4 else sr[0]
+
+    def _array(self, image: np.ndarray) -> np.ndarray:
+        grey = image.ndim == 2
+        sr = self.run(to_tensor(np.repeat(image[:, :, None], 3, axis=2) if grey else image))
+        if image.dtype == np.uint8:
+            # Three equal channels in need not stay equal; their luma is the grey image.
+            return _luma(to_array(sr)) if grey else to_array(sr)
+        floats = sr[0].permute(1, 2, 0).cpu().numpy().astype(image.dtype)
+        return floats @ _LUMA.astype(image.dtype) if grey else np.ascontiguousarray(floats)
+
+    def _pil(self, image: Any) -> Any:
+        from PIL import Image as PilImage
+
+        if image.mode not in ("RGB", "L"):
+            raise ValueError(
+                f"Upscaler: expected a PIL image of mode RGB or L, got {image.mode}; "
+                "convert it first: image.convert('RGB')"
+            )
+        return PilImage.fromarray(self._array(np.array(image)))
+
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, full range
+
+
+def _luma(image: np.ndarray) -> np.ndarray:
+    return np.floor(image @ _LUMA + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def selects_patches(net: nn.Module) -> bool:
+    """Whether the network has a mask that picks patches, so that k and budget mean something."""
+    return isinstance(getattr(net, "mask", None), nn.Module)
+
+
+def check_choice(net: nn.Module, k: int | None, budget: float | None) -> None:
+    """Refuse a ``k`` or ``budget`` that the network cannot take.
+
+    Raises:
+        TypeError: ``k`` is not an int.
+        ValueError: both given, out of range, or the network does not select patches.
+    """
+    if k is None and budget is None:
+        return
+    if k is not None and budget is not None:
+        raise ValueError(f"expected either k or budget, got k={k} and budget={budget}; drop one")
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int)):
+        raise TypeError(f"expected an int k, got {type(k).__name__}")
+    if k is not None and k < 0:
+        raise ValueError(f"expected k >= 0, got {k}; 0 refines nothing")
+    if budget is not None and not 0 <= budget <= 1:
+        raise ValueError(f"expected a budget in [0, 1], got {budget}; 0.25 refines a quarter")
+    if not selects_patches(net):
+        name = getattr(net, "model_name", type(net).__name__)
+        raise ValueError(f"{name} does not select patches; leave out k and budget")
+
+
+def choice_options(k: int | None, budget: float | None) -> dict[str, Any]:
+    """Only those of k and budget that were given, as keyword arguments for a network."""
+    given = {"k": k, "budget": budget}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def backend_choice(name: str | None) -> AbstractContextManager[Any]:
+    """``use_backend(name)``, or nothing at all for None."""
+    if name is None:
+        return nullcontext()
+    import sparsesr
+
+    return sparsesr.use_backend(name)

@@ -1,0 +1,287 @@
+"""The ``cpu`` backend: torch tensors in, calls of the compiled module ``sparsesr._native`` out.
+
+The only place that takes a tensor's address. ``_view`` checks what makes an address meaningful
+(device, layout, dtype); the module checks shapes, strides and index values and raises TypeError or
+ValueError before it writes anything. Argument names and meanings are those of ``ops.reference``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch  # before the module: both then share torch's OpenMP runtime
+from torch import Tensor
+
+from ._layout import empty_like_format
+
+ABI = 1  # of the calls below; csrc/bindings.cpp holds the number it was built with
+
+_DTYPES = {
+    torch.float32: 0,
+    torch.float16: 1,
+    torch.bfloat16: 2,
+    torch.float64: 3,
+    torch.int32: 4,
+}
+_CPU = -1
+
+
+def load_error() -> str | None:
+    """Why the compiled module is not usable here and what to do, or None when it is."""
+    return _error
+
+
+def available() -> bool:
+    """Whether the compiled module is loaded."""
+    return _error is None
+
+
+def build_info() -> dict[str, Any]:
+    """What the compiled module says of itself: file, version, compiler, instruction sets, CUDA.
+
+    Raises:
+        RuntimeError: the module is not loaded; the text says why and what to do.
+    """
+    native = _loaded()
+    return {
+        "file": native.__file__,
+        "version": native.version,
+        "abi": native.abi,
+        "compiler": native.compiler,
+        "openmp": native.openmp,
+        "cpu_isa": native.cpu_isa(),
+        "cpu_isas": native.cpu_isas(),
+        "cuda": native.cuda_info(),
+    }
+
+
+def select_patches(
+    mask: Tensor,  # [B, Gh, Gw]
+    k: int,
+    largest: bool = True,
+) -> Tensor:
+    """Ascending indices [B, k] int32 of the k largest (or smallest) scores; NaN ranks last."""
+    index = torch.empty((mask.shape[0], k), dtype=torch.int32)
+    _loaded().cpu.select_patches(
+        _view("select_patches", "mask", mask),
+        _view("select_patches", "index", index),
+        largest,
+        torch.get_num_threads(),
+    )
+    return index
+
+
+def gather_patches(
+    x: Tensor,  # [B, C, H, W]
+    index: Tensor,  # [B, k] int32
+    patch_size: int,
+    halo: int,
+    stride: int,
+) -> Tensor:
+    """Windows [B*k, C, p+2h, p+2h] of ``x`` in its memory format; zero outside the map."""
+    native = _loaded()
+    side = patch_size + 2 * halo
+    patches = empty_like_format((index.numel(), x.shape[1], side, side), x)
+    if patches.numel() > 0:
+        native.cpu.gather_patches(
+            _view("gather_patches", "x", x),
+            _view("gather_patches", "index", index.contiguous()),
+            _view("gather_patches", "patches", patches),
+            patch_size,
+            halo,
+            stride,
+            torch.get_num_threads(),
+        )
+    return patches
+
+
+def gather_patches_backward(
+    grad: Tensor,  # [B*k, C, P, P]
+    index: Tensor,  # [B, k] int32
+    height: int,
+    width: int,
+    patch_size: int,
+    halo: int,
+    stride: int,
+) -> Tensor:
+    """The sum of all windows that cover a pixel, [B, C, H, W] in the memory format of ``grad``."""
+    native = _loaded()
+    grad_x = empty_like_format((index.shape[0], grad.shape[1], height, width), grad)
+    if grad_x.numel() > 0:
+        native.cpu.gather_patches_backward(
+            _view("gather_patches_backward", "grad", grad),
+            _view("gather_patches_backward", "index", index.contiguous()),
+            _view("gather_patches_backward", "grad_x", grad_x),
+            patch_size,
+            halo,
+            stride,
+            torch.get_num_threads(),
+        )
+    return grad_x
+
+
+def select_gather_patches(
+    mask: Tensor,  # [B, Gh, Gw]
+    x: Tensor,  # [B, C, H, W]
+    k: int,
+    patch_size: int,
+    halo: int,
+    stride: int,
+    largest: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """``(patches, index)``: the k best patches of ``x`` and where they lie, in one call."""
+    native = _loaded()
+    side = patch_size + 2 * halo
+    index = torch.empty((mask.shape[0], k), dtype=torch.int32)
+    patches = empty_like_format((index.numel(), x.shape[1], side, side), x)
+    native.cpu.select_gather_patches(
+        _view("select_gather_patches", "mask", mask),
+        _view("select_gather_patches", "x", x),
+        _view("select_gather_patches", "index", index),
+        _view("select_gather_patches", "patches", patches),
+        patch_size,
+        halo,
+        stride,
+        largest,
+        torch.get_num_threads(),
+    )
+    return patches, index
+
+
+def scatter_patches(
+    canvas: Tensor,  # [B, C, Hc, Wc]
+    patches: Tensor,  # [B*k, C, p, p]
+    index: Tensor,  # [B, k] int32
+    patch_size: int,
+    stride: int,
+    reduce: str,
+) -> Tensor:
+    """``canvas`` with the patches written or averaged where they lie, in its memory format."""
+    native = _loaded()
+    out = empty_like_format(tuple(canvas.shape), canvas)
+    if out.numel() > 0:
+        native.cpu.scatter_patches(
+            _view("scatter_patches", "canvas", canvas),
+            _view("scatter_patches", "patches", patches),
+            _view("scatter_patches", "index", index.contiguous()),
+            _view("scatter_patches", "out", out),
+            patch_size,
+            stride,
+            _is_mean("scatter_patches", reduce),
+            torch.get_num_threads(),
+        )
+    return out
+
+
+def scatter_patches_(
+    canvas: Tensor,  # [B, C, Hc, Wc], written
+    patches: Tensor,  # [B*k, C, p, p]
+    index: Tensor,  # [B, k] int32
+    patch_size: int,
+    stride: int,
+    reduce: str,
+) -> None:
+    """``scatter_patches`` in place; ``patches`` must not share memory with ``canvas``."""
+    native = _loaded()
+    if patches.numel() > 0 and canvas.numel() > 0:
+        view = _view("scatter_patches_", "canvas", canvas)
+        native.cpu.scatter_patches(
+            view,
+            _view("scatter_patches_", "patches", patches),
+            _view("scatter_patches_", "index", index.contiguous()),
+            view,
+            patch_size,
+            stride,
+            _is_mean("scatter_patches_", reduce),
+            torch.get_num_threads(),
+        )
+
+
+def scatter_patches_backward(
+    grad: Tensor,  # [B, C, Hc, Wc]
+    index: Tensor,  # [B, k] int32
+    patch_size: int,
+    stride: int,
+    reduce: str,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of canvas [B,C,Hc,Wc] and patches [B*k,C,p,p], in the memory format of ``grad``."""
+    native = _loaded()
+    shape = (index.numel(), grad.shape[1], patch_size, patch_size)
+    grad_canvas = empty_like_format(tuple(grad.shape), grad)
+    grad_patches = empty_like_format(shape, grad)
+    if grad_canvas.numel() > 0:
+        native.cpu.scatter_patches_backward(
+            _view("scatter_patches_backward", "grad", grad),
+            _view("scatter_patches_backward", "index", index.contiguous()),
+            _view("scatter_patches_backward", "grad_canvas", grad_canvas),
+            _view("scatter_patches_backward", "grad_patches", grad_patches),
+            patch_size,
+            stride,
+            _is_mean("scatter_patches_backward", reduce),
+            torch.get_num_threads(),
+        )
+    return grad_canvas, grad_patches
+
+
+def _view(op: str, name: str, tensor: Tensor) -> tuple[int, int, int, tuple, tuple]:
+    """The tensor as the module reads it: (address, dtype, device, sizes, strides in elements)."""
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
+        raise TypeError(
+            f"{op}: expected {name} as a strided float32, float16, bfloat16, float64 or int32 "
+            f"tensor on cpu, got {_describe(tensor)}"
+        )
+    return tensor.data_ptr(), dtype, _CPU, tensor.shape, tensor.stride()
+
+
+def _describe(tensor: Tensor) -> str:
+    dtype, layout = (str(v).removeprefix("torch.") for v in (tensor.dtype, tensor.layout))
+    lazy = " (lazily negated; pass tensor.resolve_neg())" if tensor.is_neg() else ""
+    return f"{dtype} {layout} on {tensor.device}{lazy}"
+
+
+def _is_mean(op: str, reduce: str) -> bool:
+    if reduce not in ("replace", "mean"):
+        raise ValueError(f"{op}: expected reduce 'replace' or 'mean', got {reduce!r}")
+    return reduce == "mean"
+
+
+def _loaded() -> Any:
+    if _error is not None:
+        raise RuntimeError(_error)
+    return _module
+
+
+def _load() -> tuple[Any, str | None]:
+    """``(module, None)`` or ``(None, cause)``. An absent or broken module must not stop an import."""
+    rebuild = "build it with `pip install -e .` in the checkout (needs a C++17 compiler)"
+    if os.environ.get("SPARSESR_NATIVE") == "0":
+        return None, "the native module is switched off by SPARSESR_NATIVE=0; unset it"
+    try:
+        module = importlib.import_module("sparsesr._native")
+    except ModuleNotFoundError:
+        return None, f"sparsesr._native is not built{_built_elsewhere()}; {rebuild}"
+    except (ImportError, OSError) as error:  # a missing or older shared library, a wrong platform
+        return (
+            None,
+            f"sparsesr._native does not load: {error} (torch {torch.__version__}); {rebuild}",
+        )
+    if getattr(module, "abi", None) != ABI:
+        built = getattr(module, "version", "unknown")
+        return None, (
+            f"{module.__file__} is of another version of sparsesr (it was built from {built} with "
+            f"ABI {getattr(module, 'abi', None)}, this code wants ABI {ABI}); re{rebuild}"
+        )
+    return module, None
+
+
+def _built_elsewhere() -> str:
+    """Names modules of other Python versions that lie in the package."""
+    others = sorted(p.name for p in Path(__file__).resolve().parent.parent.glob("_native*.so"))
+    return f" for this Python (found {', '.join(others)})" if others else ""
+
+
+_module, _error = _load()

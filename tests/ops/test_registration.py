@@ -1,0 +1,54 @@
+"""Every op passes ``opcheck``: schema, fake tensors, autograd registration, AOT dispatch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.library import opcheck
+
+from sparsesr import ops
+
+MASK = torch.rand(2, 3, 4)
+INDEX = torch.tensor([[0, 5, 11], [2, 3, 7]], dtype=torch.int32)
+
+
+def _x(layout: torch.memory_format, grad: bool) -> torch.Tensor:
+    return torch.randn(2, 3, 9, 14).contiguous(memory_format=layout).requires_grad_(grad)
+
+
+def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
+    x = _x(layout, grad)
+    patches = torch.randn(6, 3, 4, 4).contiguous(memory_format=layout).requires_grad_(grad)
+    halo = torch.randn(6, 3, 6, 6).contiguous(memory_format=layout).requires_grad_(grad)
+    return {
+        "select_patches": (MASK, 3, True),
+        "gather_patches": (x, INDEX, 4, 1, 4),
+        "gather_patches_backward": (halo, INDEX, 9, 14, 4, 1, 4),
+        "select_gather_patches": (MASK, x, 3, 4, 1, 4, True),
+        "scatter_patches": (x, patches, INDEX, 4, 4, "replace"),
+        "scatter_patches_": (x.detach().clone(), patches.detach(), INDEX, 4, 4, "mean"),
+        "scatter_patches_backward": (x, INDEX, 4, 4, "mean"),
+    }
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["plain", "grad"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("name", list(_samples(torch.contiguous_format, False)))
+def test_opcheck(backend: str, name: str, layout: torch.memory_format, grad: bool) -> None:
+    if backend not in ("reference", "cpu"):
+        pytest.skip("samples are CPU tensors")
+    opcheck(getattr(torch.ops.sparsesr, name).default, _samples(layout, grad)[name])
+
+
+def test_every_registered_op_is_checked() -> None:
+    registered = {
+        str(s.name).split("::")[1]
+        for s in torch._C._jit_get_all_schemas()
+        if str(s.name).startswith("sparsesr::")
+    }
+    assert registered == set(_samples(torch.contiguous_format, False))
+
+
+def test_public_names() -> None:
+    registered = {n for n in _samples(torch.contiguous_format, False) if "backward" not in n}
+    assert registered | {"patch_grid"} == set(ops.__all__)

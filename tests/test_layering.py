@@ -1,0 +1,114 @@
+"""The arrows of the design hold: imports run one way, an op has one name everywhere."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A package may import those to its right (and itself).
+ORDER = ["cli", "inference", "train", "models", "nn", "engine", "ops"]
+LEAVES = {"io", "metrics", "data", "viz"}  # import each other and ops only
+OPS = {"select_patches", "gather_patches", "select_gather_patches", "scatter_patches"}
+
+
+def _imports(path: Path, package: str) -> set[str]:
+    """Parts of sparsesr that a file imports, at module level or inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            prefix = package.split(".")[: len(package.split(".")) - node.level + 1]
+            module = [*(prefix if node.level else []), *([node.module] if node.module else [])]
+            names = [".".join([*module, alias.name]) for alias in node.names]
+        found |= {n.split(".")[1] for n in names if n.startswith("sparsesr.")}
+    return found
+
+
+def _files(root: Path, part: str) -> list[tuple[Path, str]]:
+    folder = root / "sparsesr" / part
+    return [(p, ".".join(p.relative_to(root).parent.parts)) for p in sorted(folder.rglob("*.py"))]
+
+
+@pytest.mark.parametrize("part", ORDER)
+def test_imports_run_one_way(root: Path, part: str) -> None:
+    above = set(ORDER[: ORDER.index(part)])
+    for path, package in _files(root, part):
+        wrong = _imports(path, package) & above
+        # inference and train stand side by side.
+        assert not wrong, f"{path.relative_to(root)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("part", sorted(LEAVES))
+def test_leaves_import_nothing_above_ops(root: Path, part: str) -> None:
+    for path, package in _files(root, part):
+        wrong = _imports(path, package) & (set(ORDER) - {"ops"})
+        assert not wrong, f"{path.relative_to(root)} imports {sorted(wrong)}"
+
+
+def test_an_op_has_one_name_everywhere(root: Path) -> None:
+    def stems(pattern: str) -> set[str]:
+        return {p.stem.removeprefix("test_").removeprefix("bench_") for p in root.glob(pattern)}
+
+    assert stems("csrc/cpu/*_patches*.cpp") == OPS
+    assert {s for s in stems("sparsesr/ops/*.py") if not s.startswith("_")} == OPS
+    assert {s for s in stems("sparsesr/ops/reference/*.py") if not s.startswith("_")} == OPS
+    assert stems("tests/ops/test_*.py") >= OPS
+    assert stems("bench/bench_*.py") >= OPS
+    # The GPU folders hold none of them yet, or all of them.
+    for pattern in ("csrc/cuda/*_patches*.cu", "kernels/*_patches*.py"):
+        assert stems(pattern) in (set(), OPS), pattern
+
+
+def test_import_loads_torch_and_numpy_only() -> None:
+    code = (
+        "import sys, torch, numpy; before = set(sys.modules); import sparsesr; "
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {
+        "PIL",
+        "cv2",
+        "yaml",
+        "thop",
+        "rich",
+        "typer",
+        "safetensors",
+        "lightning",
+        "matplotlib",
+        "triton",
+        "tqdm",
+    }
+    assert not heavy & set(done.stdout.split())
+
+
+def test_only_one_module_takes_addresses(root: Path) -> None:
+    users = [p.name for p in (root / "sparsesr").rglob("*.py") if "data_ptr()" in p.read_text()]
+    assert users == ["_native.py"]
+
+
+def test_the_native_core_knows_nothing_of_torch(root: Path) -> None:
+    for path in (root / "csrc").rglob("*"):
+        if path.suffix in {".cpp", ".h", ".cu", ".cuh"}:
+            assert "torch/" not in path.read_text(), path
+
+
+def test_examples_in_docstrings() -> None:
+    """Every doctest of the package, run as documentation is read."""
+    import doctest
+    import importlib
+    import pkgutil
+
+    import sparsesr
+
+    for info in pkgutil.walk_packages(sparsesr.__path__, "sparsesr."):
+        if "__main__" in info.name or info.name == "sparsesr._native":
+            continue
+        module = importlib.import_module(info.name)
+        result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+        assert result.failed == 0, info.name
