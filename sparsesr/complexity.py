@@ -333,7 +333,7 @@ def _warn_uncounted(module: nn.Module) -> None:
     if own:
         warnings.warn(
             f"complexity: no rule counts {type(module).__name__}.{own[0]}; its multiply-adds are "
-            "left out. Build it from torch.nn layers, or add its type to complexity.TRUE_MACS.rules",
+            "left out. Build it from torch.nn layers, or give its type a rule in TRUE_MACS",
             stacklevel=5,
         )
 

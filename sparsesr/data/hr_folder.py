@@ -99,6 +99,12 @@ class HRFolder:
         lists = []
         for name, factor in (("hr.bin", self.scale), ("lr.bin", 1)):
             flat = np.memmap(self.cache_path / name, dtype=np.uint8, mode="r")
+            total = sum(3 * height * width * factor**2 for height, width in shapes)
+            if total != flat.size:
+                raise RuntimeError(
+                    f"{self.cache_path / name} has {flat.size} bytes, its index asks for {total}: "
+                    f"remove {self.cache_path} and start again"
+                )
             images, start = [], 0
             for height, width in shapes:
                 shape = (3, height * factor, width * factor)
@@ -106,10 +112,5 @@ class HRFolder:
                 # A plain ndarray view: slicing np.memmap objects costs microseconds each.
                 images.append(np.asarray(flat[start : start + size]).reshape(shape))
                 start += size
-            if start != flat.size:
-                raise RuntimeError(
-                    f"{self.cache_path / name} has {flat.size} bytes, its index asks for {start}: "
-                    f"remove {self.cache_path} and start again"
-                )
             lists.append(images)
         return lists[0], lists[1]

@@ -32,12 +32,12 @@ def check_scale(scale: int) -> None:
 def paired_images(root: str | Path, scale: int) -> list[ImagePair]:
     """The image pairs of a test set, ordered by name.
 
-    `root` holds either `HR/` and `LRx{scale}/` (files matched by stem, `stem` or `stem` + `x{scale}`)
-    or HR images directly, for which `load_pair` makes the LR image itself. `HR/` without
-    `LRx{scale}/` counts as the second kind.
+    `root` holds either `HR/` and `LRx{scale}/` (the LR file has the HR file's stem, or that and
+    `x{scale}`), or HR images directly, for which `load_pair` makes the LR image itself. `HR/`
+    without `LRx{scale}/` counts as the second kind.
 
-    Raises FileNotFoundError when the folder is missing, ValueError when it holds no image or when an
-    HR image has no LR partner.
+    Raises FileNotFoundError when the folder is missing, ValueError when it holds no image or when
+    an HR image has no LR partner.
     """
     check_scale(scale)
     root = Path(root)
@@ -83,11 +83,11 @@ def load_pair(pair: ImagePair, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
     return to_tensor(lr), to_tensor(hr[:height, :width])
 
 
-def crop_to_multiple(
-    image: np.ndarray, scale: int, name: str | Path = "image"
-) -> np.ndarray:
+def crop_to_multiple(image: np.ndarray, scale: int, name: str | Path = "image") -> np.ndarray:
     """`image` [H,W,C] cropped at the top left so that the scale divides both sides."""
     height, width = image.shape[0] // scale * scale, image.shape[1] // scale * scale
     if height == 0 or width == 0:
-        raise ValueError(f"{name} is {image.shape[1]}x{image.shape[0]}: too small for scale {scale}")
+        raise ValueError(
+            f"{name} is {image.shape[1]}x{image.shape[0]}: too small for scale {scale}"
+        )
     return image[:height, :width]

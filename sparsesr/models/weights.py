@@ -55,6 +55,7 @@ def save_weights(net: nn.Module, path: str | os.PathLike[str], card: dict[str, A
     part, card_part = path.with_name(path.name + ".part"), path.with_suffix(".json.part")
     try:
         save_file(tensors, part, metadata={_KEY: json.dumps(identity)})
+        part.chmod(0o644)  # safetensors writes for the owner alone
         card_part.write_text(json.dumps({**identity, **card}, indent=2) + "\n")
         os.replace(part, path)
         os.replace(card_part, path.with_suffix(".json"))

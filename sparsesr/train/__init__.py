@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sparsesr.train.experiment import Experiment, ExperimentError
 from sparsesr.train.losses import mask_target
-from sparsesr.train.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from sparsesr.train.recipe import Recipe, RecipeError
+from sparsesr.train.recipe_file import load_recipe, parse_recipe
 from sparsesr.train.runner import MissingExtraError, train
 from sparsesr.train.schedule import learning_rate
 

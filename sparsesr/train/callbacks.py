@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from sparsesr.train.experiment import Experiment, write_atomically
 from sparsesr.train.module import StageModule
@@ -78,29 +80,39 @@ class Checkpoint(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """Progress bar over the whole stage, with the loss and the latest validation."""
+    """Progress bar over the steps left, with the step, the loss and the latest validation."""
 
-    def __init__(self, metrics: Metrics, start: int, iterations: int) -> None:
+    def __init__(self, metrics: Metrics, iterations: int) -> None:
         super().__init__(refresh_rate=20)
         self.metrics = metrics
-        self.start = start
         self.iterations = iterations
 
-    @property
-    def total_train_batches(self) -> int:
-        """Steps left in this run."""
-        return self.iterations - self.start
+    def init_train_tqdm(self) -> Any:
+        """Lightning's bar, on stderr."""
+        return Tqdm(
+            disable=self.is_disabled,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            smoothing=0,
+            bar_format=self.BAR_FORMAT,
+        )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         """Name the bar after the stage."""
         super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(self.metrics.latest.get("stage", "train"))
+        module: Any = trainer.lightning_module
+        self.train_progress_bar.set_description(module.stage.name)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         """What stands behind the bar."""
-        keys = ("loss", "val_psnr", "val_psnr_coarse")
-        shown = {key: self.metrics.latest[key] for key in keys if key in self.metrics.latest}
-        return {"step": f"{pl_module.step}/{self.iterations}", **shown}
+        latest = self.metrics.latest
+        shown = {"step": f"{pl_module.step}/{self.iterations}"}
+        if "loss" in latest:
+            shown["loss"] = latest["loss"]
+        for key, label in (("val_psnr", "Y-PSNR"), ("val_psnr_coarse", "coarse")):
+            if key in latest:
+                shown[label] = f"{latest[key]:.2f}"  # tqdm itself would show three digits
+        return shown
 
 
 def save_state(module: StageModule, optimizer: torch.optim.Optimizer, to: Experiment) -> None:

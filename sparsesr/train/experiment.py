@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from sparsesr.train.recipe import Recipe, RecipeError, differences, parse_recipe
+from sparsesr.train.recipe import Recipe, RecipeError
+from sparsesr.train.recipe_file import differences, parse_recipe
 
 METRIC_COLUMNS = (
     "stage",
@@ -74,6 +75,8 @@ class Experiment:
         except RecipeError as error:
             raise ExperimentError(f"{error}; use --restart or another output folder") from None
         begun = {stage.name for stage in old.stages if self.begun(stage.name)}
+        if not begun:
+            return
         changed = [
             key
             for key in differences(old.to_dict(), self.recipe.to_dict())
@@ -102,9 +105,10 @@ class Experiment:
         """The finished stage's averaged weights (a state dict)."""
         return self.checkpoints / f"{stage}.pt"
 
-    def final_path(self) -> Path:
-        """The file to ship."""
-        return self.root / f"{self.recipe.model}-x{self.recipe.scale}.safetensors"
+    def final_path(self, stage: str) -> Path:
+        """The weights file of a finished stage, to ship."""
+        name = self.recipe.stage_model(stage)
+        return self.root / f"{name}-x{self.recipe.scale}.safetensors"
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.csv; columns it lacks stay empty."""

@@ -1,4 +1,4 @@
-"""Weights a stage starts from."""
+"""The model of each stage, and the weights it starts from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,49 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsesr.models import identity_init_
-from sparsesr.train.recipe import InitConfig, RecipeError
+from sparsesr.models import create_model, identity_init_
+from sparsesr.train.recipe import InitConfig, Recipe, RecipeError, StageConfig
 
 PARTS = ("base", "refine", "mask")
+
+# Options of the -mga form that the forms of the earlier stages do not have.
+_LATER_OPTIONS = {"dnet": ("patch_size", "k", "mask_channels"), "allnet": ("k", "mask_channels")}
+
+
+def make_net(recipe: Recipe, stage: str) -> Any:
+    """The model that `stage` trains, with those of the recipe's options that it has."""
+    later = _LATER_OPTIONS.get(stage, ())
+    options = {key: value for key, value in recipe.model_options.items() if key not in later}
+    try:
+        return create_model(recipe.stage_model(stage), scale=recipe.scale, **options)
+    except TypeError as error:
+        raise RecipeError(f"model_options: {error}") from None
+
+
+def check_models(recipe: Recipe) -> None:
+    """Build every stage's model once, so that a mistake shows now and not after hours.
+
+    Raises RecipeError for options a model does not have, parts to freeze that it lacks, and a crop
+    that the mask stage's patches do not fill; UnknownModelError for the model itself.
+    """
+    for stage in recipe.stages:
+        net = make_net(recipe, stage.name)
+        for part in frozen_parts(stage):
+            if not isinstance(getattr(net, part, None), nn.Module):
+                raise RecipeError(
+                    f"stages.{stage.name}.freeze: {recipe.stage_model(stage.name)} has no {part!r}"
+                )
+        crop = stage.lr_crop or recipe.data.lr_crop
+        if stage.name == "mask" and crop % net.patch_size:
+            raise RecipeError(
+                f"stages.mask: lr_crop {crop} is no multiple of the patch size {net.patch_size}"
+            )
+
+
+def frozen_parts(stage: StageConfig) -> tuple[str, ...]:
+    """Names of the sub-modules that `stage` leaves untouched."""
+    always = ("base", "refine") if stage.name == "mask" else ()
+    return tuple(dict.fromkeys((*always, *stage.freeze)))
 
 
 @torch.no_grad()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+
+from sparsesr.ops import patch_grid
 
 # ITU-R BT.601 luma of [0,1] RGB; the constants cancel in the mask target's normalisation.
 _LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
@@ -45,3 +49,16 @@ def mask_target(refined: torch.Tensor, coarse: torch.Tensor, cell: int) -> torch
     weights = torch.tensor(_LUMA, device=refined.device).view(1, 3, 1, 1)
     luma = ((refined.float() - coarse.float()) * weights).sum(1, keepdim=True)
     return min_max(F.avg_pool2d(min_max(luma.abs()), cell))
+
+
+def mask_sample(net: Any, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the mask module sees and should say for `lr` [B,3,h,w]: feature [B,C,h,w], target T.
+
+    `net`: a `SparseRefine`; all its patches are refined. The patch size must divide h and w.
+    """
+    coarse, feature = net.coarse_and_feature(lr)
+    rows, columns = patch_grid(lr.shape[-2], lr.shape[-1], net.patch_size)
+    index = torch.arange(rows * columns, dtype=torch.int32, device=lr.device)
+    index = index.expand(lr.shape[0], -1).contiguous()
+    refined = net.paste(coarse, net.refine_selected(feature, index), index)
+    return feature, mask_target(refined, coarse, net.scale * net.patch_size)

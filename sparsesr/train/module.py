@@ -10,7 +10,8 @@ from torch import nn
 
 from sparsesr.data import PatchBatches
 from sparsesr.train.average import WeightAverage
-from sparsesr.train.losses import l1, mask_target
+from sparsesr.train.initial import frozen_parts
+from sparsesr.train.losses import l1, mask_sample
 from sparsesr.train.recipe import StageConfig
 from sparsesr.train.schedule import learning_rate
 
@@ -34,10 +35,7 @@ class StageModule(pl.LightningModule):
         self.stage = stage
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for name in frozen_parts(stage):
-            part = getattr(net, name, None)
-            if part is None:
-                raise ValueError(f"freeze: the model of stage {stage.name} has no part {name!r}")
-            part.requires_grad_(False)
+            getattr(net, name).requires_grad_(False)
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.average = WeightAverage(self.net, stage.ema)
         self.step = 0
@@ -71,7 +69,7 @@ class StageModule(pl.LightningModule):
         """Stage mask: mean|M - T|, every patch refined to form T, no selection in the loss."""
         with torch.no_grad():
             feature, target = mask_sample(self.net, lr)
-        return {"mask": l1(self.net.score(feature), target)}  # type: ignore[operator]
+        return {"mask": l1(self.net.score(feature), target)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over what is not frozen; the learning rate is set at every step."""
@@ -94,22 +92,6 @@ class StageModule(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.average.update(self.net)
         self.step += 1
-
-
-def frozen_parts(stage: StageConfig) -> tuple[str, ...]:
-    """Names of the sub-modules that `stage` leaves untouched."""
-    always = ("base", "refine") if stage.name == "mask" else ()
-    return tuple(dict.fromkeys((*always, *stage.freeze)))
-
-
-def mask_sample(net: Any, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The base's feature and the mask target T of `lr`, for a net with base and refine."""
-    coarse, feature = net.coarse_and_feature(lr)
-    patches = -(-lr.shape[-2] // net.patch_size) * -(-lr.shape[-1] // net.patch_size)
-    index = torch.arange(patches, dtype=torch.int32, device=lr.device)
-    index = index.expand(lr.shape[0], -1).contiguous()
-    refined = net.paste(coarse, net.refine_selected(feature, index), index)
-    return feature, mask_target(refined, coarse, net.scale * net.patch_size)
 
 
 def batches_from(batches: PatchBatches, start: int, end: int) -> torch.utils.data.DataLoader[Batch]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sparsesr.data import load_pair, paired_images
 from sparsesr.metrics import psnr, ssim
+from sparsesr.ops import patch_grid
+from sparsesr.train.losses import mask_sample
 
 _SMALL_SETS = ("set5", "set14", "b100", "bsds100", "bsd100")
 
@@ -20,8 +23,6 @@ class ValidationSet:
     """
 
     def __init__(self, root: str, scale: int) -> None:
-        from pathlib import Path
-
         self.name = Path(root).resolve().name
         self.scale = scale
         self.k = 240 if self.name.lower() in _SMALL_SETS else 1000
@@ -59,8 +60,6 @@ def validate(net: Any, images: ValidationSet, stage: str) -> dict[str, float]:
 
 def _mask_error(net: Any, lr: torch.Tensor) -> float:
     """mean|M - T| of one image, cropped so that the patches fit."""
-    from sparsesr.train.module import mask_sample
-
     p = net.patch_size
     feature, target = mask_sample(net, lr[..., : lr.shape[-2] // p * p, : lr.shape[-1] // p * p])
     return float((net.score(feature) - target).abs().mean())
@@ -68,20 +67,24 @@ def _mask_error(net: Any, lr: torch.Tensor) -> float:
 
 @torch.no_grad()
 def final_metrics(net: Any, images: ValidationSet) -> dict[str, Any]:
-    """Y-PSNR and SSIM of an MGA net at k = 0, the papers' k and all patches, for the card."""
+    """Y-PSNR and SSIM for the card; with a mask at k = 0, the papers' k and all patches."""
 
     def measure(lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
+        choices: dict[str, dict[str, int]] = {"": {}}
+        if hasattr(net, "mask"):
+            rows, columns = patch_grid(lr.shape[-2], lr.shape[-1], net.patch_size)
+            cells = rows * columns
+            choices = {str(k): {"k": k} for k in (0, images.k)} | {"all": {"k": cells}}
         row = {}
-        patches = -(-lr.shape[-2] // net.patch_size) * -(-lr.shape[-1] // net.patch_size)
-        for key, k in (("0", 0), (str(images.k), images.k), ("all", patches)):
-            sr = net(lr, k=k)
-            row[f"{key} psnr"] = psnr(sr, hr, border=images.scale)
-            row[f"{key} ssim"] = ssim(sr, hr, border=images.scale)
+        for label, choice in choices.items():
+            sr = net(lr, **choice)
+            row[f"{label} psnr"] = psnr(sr, hr, border=images.scale)
+            row[f"{label} ssim"] = ssim(sr, hr, border=images.scale)
         return row
 
-    mean = images.mean(measure)
     by_k: dict[str, dict[str, float]] = {}
-    for key, value in mean.items():
-        k, name = key.split()
+    for key, value in images.mean(measure).items():
+        k, name = key.split(" ")
         by_k.setdefault(k, {})[name] = round(value, 4)
-    return {"dataset": images.name, "convention": "y", "border": images.scale, "k": by_k}
+    figures = {"k": by_k} if "" not in by_k else by_k[""]
+    return {"dataset": images.name, "convention": "y", "border": images.scale, **figures}

@@ -1,0 +1,122 @@
+"""Write the tables of README.md from the committed result files.
+
+    python tools/update_tables.py            # rewrite
+    python tools/update_tables.py --check    # exit 1 if a table is not what the files say
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end table -->``. Figures come from
+docs/evaluation.json (tools/evaluate_shipped.py) and bench/results/ (pytest bench/ --save-results).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+EVALUATION = ROOT / "docs" / "evaluation.json"
+CPU_BENCH = ROOT / "bench" / "results" / "cpu-1thread.json"
+
+Row = dict[str, str]
+
+
+def quality() -> list[str]:
+    """PSNR of the shipped models: coarse, K = 240 by mask, oracle and chance, everything."""
+    columns = {
+        "coarse image": "coarse",
+        "K = 240": "240 mask",
+        "K = 240, ground-truth mask": "240 oracle",
+        "K = 240, random": "240 random",
+        "every patch": "all",
+        "D-Net": "dense",
+    }
+    models = json.loads(EVALUATION.read_text(encoding="utf-8"))["models"]
+    rows = []
+    for name, sets in models.items():
+        if not name.rsplit("-x", 1)[0].endswith("-mga"):
+            continue
+        dense = models.get(name.replace("-mga-", "-dnet-"), {})
+        for dataset, choices in sets.items():
+            found = {**choices, **dense.get(dataset, {})}
+            figures = {
+                title: f"{found[key]['psnr']:.2f}" if key in found else "-"
+                for title, key in columns.items()
+            }
+            rows.append({"model": name, "set": dataset, **figures})
+    return _markdown(rows)
+
+
+def speed() -> list[str]:
+    """The whole network against dense ones: every row of the committed run."""
+    keep = (
+        "form",
+        "engine",
+        "upsampler",
+        "layout",
+        "K",
+        "ms",
+        "vs lean",
+        "vs published",
+        "vs paper",
+    )
+    return _bench_table("fsrcnn_mga", keep)
+
+
+def speed_facts() -> list[str]:
+    """What the figures were measured on, and what else that run says."""
+    run = json.loads(CPU_BENCH.read_text(encoding="utf-8"))
+    names = ("machine", "threads", "dtype", "clock", "torch", "date", "commit")
+    facts = ", ".join(f"{name} {run[name]}" for name in names if name in run)
+    return [f"- {facts}", *(f"- {note}" for note in run["tables"]["fsrcnn_mga"]["notes"])]
+
+
+def _bench_table(name: str, keep: tuple[str, ...]) -> list[str]:
+    run = json.loads(CPU_BENCH.read_text(encoding="utf-8"))
+    rows = run["tables"][name]["rows"]
+    return _markdown([{column: row.get(column, "") for column in keep} for row in rows])
+
+
+def _markdown(rows: list[Row]) -> list[str]:
+    titles = list(rows[0])
+    lines = [titles, ["---"] * len(titles), *([row[t] for t in titles] for row in rows)]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "quality": quality,
+    "speed": speed,
+    "speed facts": speed_facts,
+}
+
+
+def updated(text: str) -> str:
+    """``text`` with every marked table made anew.
+
+    Raises:
+        KeyError: a marker names no table.
+    """
+
+    def replace(found: re.Match[str]) -> str:
+        body = "\n".join(TABLES[found[1]]())
+        return f"<!-- table: {found[1]} -->\n{body}\n<!-- end table -->"
+
+    pattern = r"<!-- table: ([a-z ]+) -->\n.*?<!-- end table -->"
+    return re.sub(pattern, replace, text, flags=re.DOTALL)
+
+
+def main(arguments: list[str]) -> int:
+    """Command line; returns the exit code."""
+    old: Any = README.read_text(encoding="utf-8")
+    new = updated(old)
+    if arguments == ["--check"]:
+        return int(old != new)
+    README.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
