@@ -43,7 +43,7 @@ def test_commands_of_the_readme_exist(root: Path) -> None:
 
 def test_python_examples_of_the_readme_run(root: Path) -> None:
     for code in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL):
-        exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+        exec(compile(code, "README.md", "exec"), {})
 
 
 def test_ci_runs_the_command_of_the_readme(root: Path) -> None:

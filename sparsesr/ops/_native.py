@@ -256,7 +256,7 @@ def _loaded() -> Any:
 
 
 def _load() -> tuple[Any, str | None]:
-    """``(module, None)`` or ``(None, cause)``. An absent or broken module must not stop an import."""
+    """``(module, None)`` or ``(None, cause)``: what is absent or broken must not stop an import."""
     rebuild = "build it with `pip install -e .` in the checkout (needs a C++17 compiler)"
     if os.environ.get("SPARSESR_NATIVE") == "0":
         return None, "the native module is switched off by SPARSESR_NATIVE=0; unset it"

@@ -86,5 +86,5 @@ def final_metrics(net: Any, images: ValidationSet) -> dict[str, Any]:
     for key, value in images.mean(measure).items():
         k, name = key.split(" ")
         by_k.setdefault(k, {})[name] = round(value, 4)
-    figures = {"k": by_k} if "" not in by_k else by_k[""]
+    figures = by_k.get("", {"k": by_k})
     return {"dataset": images.name, "convention": "y", "border": images.scale, **figures}
