@@ -49,7 +49,7 @@ def gather_patches(
     patch_size = check_int("gather_patches", "patch_size", patch_size, 1)
     halo = check_int("gather_patches", "halo", halo, 0)
     stride = check_stride("gather_patches", stride, patch_size)
-    return torch.ops.sparsesr.gather_patches(x, index, patch_size, halo, stride)
+    return torch.ops.sparsesr.gather_patches.default(x, index, patch_size, halo, stride)
 
 
 def _fake(x: Tensor, index: Tensor, patch_size: int, halo: int, stride: int) -> Tensor:
@@ -71,7 +71,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (index,) = ctx.saved_tensors
-    grad_x = torch.ops.sparsesr.gather_patches_backward(grad, index, *ctx.size, *ctx.window)
+    grad_x = torch.ops.sparsesr.gather_patches_backward.default(grad, index, *ctx.size, *ctx.window)
     return grad_x, None, None, None, None
 
 
@@ -82,7 +82,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward_backward(ctx: Any, grad_grad: Tensor) -> tuple[Any, ...]:
     (index,) = ctx.saved_tensors
-    again = torch.ops.sparsesr.gather_patches(grad_grad, index, *ctx.window)
+    again = torch.ops.sparsesr.gather_patches.default(grad_grad, index, *ctx.window)
     return again, None, None, None, None, None, None
 
 

@@ -53,7 +53,7 @@ def scatter_patches(
                   [1., 2., 3., 0.]]]])
     """
     window = _check("scatter_patches", canvas, patches, index, patch_size, stride, reduce)
-    return torch.ops.sparsesr.scatter_patches(canvas, patches, index, *window)
+    return torch.ops.sparsesr.scatter_patches.default(canvas, patches, index, *window)
 
 
 def scatter_patches_(
@@ -71,8 +71,10 @@ def scatter_patches_(
     """
     window = _check("scatter_patches_", canvas, patches, index, patch_size, stride, reduce)
     if torch.is_grad_enabled() and (canvas.requires_grad or patches.requires_grad):
-        return canvas.copy_(torch.ops.sparsesr.scatter_patches(canvas, patches, index, *window))
-    torch.ops.sparsesr.scatter_patches_(canvas, patches, index, *window)
+        return canvas.copy_(
+            torch.ops.sparsesr.scatter_patches.default(canvas, patches, index, *window)
+        )
+    torch.ops.sparsesr.scatter_patches_.default(canvas, patches, index, *window)
     return canvas
 
 
@@ -129,7 +131,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (index,) = ctx.saved_tensors
-    grads = torch.ops.sparsesr.scatter_patches_backward(grad, index, *ctx.window)
+    grads = torch.ops.sparsesr.scatter_patches_backward.default(grad, index, *ctx.window)
     return *grads, None, None, None, None
 
 
@@ -142,7 +144,7 @@ def _backward_backward(ctx: Any, grad_canvas: Tensor, grad_patches: Tensor) -> t
     # Both reductions are linear and their own second adjoint: covered pixels read the patches,
     # the others the canvas.
     (index,) = ctx.saved_tensors
-    grad = torch.ops.sparsesr.scatter_patches(grad_canvas, grad_patches, index, *ctx.window)
+    grad = torch.ops.sparsesr.scatter_patches.default(grad_canvas, grad_patches, index, *ctx.window)
     return grad, None, None, None, None
 
 

@@ -55,7 +55,9 @@ def select_gather_patches(
     check_grid(op, mask, x, patch_size, stride)
     k = check_k(op, k, mask.shape[1] * mask.shape[2])
     mask, largest = ordered_scores(op, mask, order, generator)
-    return torch.ops.sparsesr.select_gather_patches(mask, x, k, patch_size, halo, stride, largest)
+    return torch.ops.sparsesr.select_gather_patches.default(
+        mask, x, k, patch_size, halo, stride, largest
+    )
 
 
 def _fake(
@@ -76,7 +78,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
     (index,) = ctx.saved_tensors
-    grad_x = torch.ops.sparsesr.gather_patches_backward(grad, index, *ctx.size, *ctx.window)
+    grad_x = torch.ops.sparsesr.gather_patches_backward.default(grad, index, *ctx.size, *ctx.window)
     return None, grad_x, None, None, None, None, None
 
 

@@ -42,7 +42,7 @@ def select_patches(
     check_map("select_patches", "mask", mask, "[B,Gh,Gw]")
     k = check_k("select_patches", k, mask.shape[1] * mask.shape[2])
     mask, largest = ordered_scores("select_patches", mask, order, generator)
-    return torch.ops.sparsesr.select_patches(mask, k, largest)
+    return torch.ops.sparsesr.select_patches.default(mask, k, largest)
 
 
 def ordered_scores(

@@ -1,0 +1,96 @@
+"""The maps, coverages and contenders that the benches of the patch ops share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsesr.ops import patch_grid
+
+PATCH_SIZE = 4
+HALO = 1
+LAYOUTS = {"NHWC": torch.channels_last, "NCHW": torch.contiguous_format}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One map and one number of patches."""
+
+    channels: int
+    height: int
+    width: int
+    layout: str
+    k: int
+    patch_size: int = PATCH_SIZE
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return patch_grid(self.height, self.width, self.patch_size)
+
+    @property
+    def coverage(self) -> float:
+        """Chosen patches out of all."""
+        rows, cols = self.grid
+        return self.k / (rows * cols)
+
+    def map(self) -> Tensor:
+        """A random map [1,C,H,W] in the case's layout."""
+        x = torch.randn(1, self.channels, self.height, self.width)
+        return x.contiguous(memory_format=LAYOUTS[self.layout])
+
+    def mask(self) -> Tensor:
+        """Random scores [1,Gh,Gw] without ties."""
+        rows, cols = self.grid
+        return torch.randperm(rows * cols).float().view(1, rows, cols) / (rows * cols)
+
+    def patches(self) -> Tensor:
+        """Random patches [k,C,p,p] without halo, in the case's layout."""
+        x = torch.randn(self.k, self.channels, self.patch_size, self.patch_size)
+        return x.contiguous(memory_format=LAYOUTS[self.layout])
+
+    @property
+    def asked(self) -> bool:
+        """Whether the speed targets of the patch ops are stated for this map."""
+        return (self.channels, self.height, self.width, self.layout) == (64, 256, 256, "NHWC")
+
+    def __str__(self) -> str:
+        return f"C{self.channels}-{self.width}x{self.height}-{self.layout}-K{self.k}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For raw rows."""
+        return {
+            "channels": self.channels,
+            "height": self.height,
+            "width": self.width,
+            "layout": self.layout,
+            "k": self.k,
+            "coverage": self.coverage,
+            "patch_size": self.patch_size,
+        }
+
+    def cells(self) -> dict[str, str]:
+        """The columns that name the case in a table."""
+        return {
+            "C": str(self.channels),
+            "map": f"{self.width}x{self.height}",
+            "layout": self.layout,
+            "K": str(self.k),
+            "cover": f"{100 * self.coverage:.0f}%",
+        }
+
+
+def map_cases(quick: bool) -> list[Case]:
+    """Every map of the patch-op benches; one small one for a smoke run."""
+    if quick:
+        return [Case(12, 30, 32, layout, 6) for layout in LAYOUTS]
+    return [
+        Case(channels, height, width, layout, k)
+        for channels in (64, 12)
+        for height, width in ((256, 256), (270, 480))
+        for layout in LAYOUTS
+        for k in (205, 410, 1024, 2048)
+    ]

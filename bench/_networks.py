@@ -1,0 +1,179 @@
+"""Networks as contenders: the dense forms in every layout and upsampler, ours, the paper's path."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import paper_style
+import torch
+from _maps import LAYOUTS
+from torch import Tensor, nn
+
+import sparsesr
+from sparsesr.complexity import complexity
+from sparsesr.models import shipped_weights
+from sparsesr.nn import SubPixelConvTranspose2d, effective_k
+from sparsesr.ops import patch_grid
+
+UPSAMPLERS = ("deconv", "sub-pixel")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to compute an SR image.
+
+    Attributes:
+        form: "dnet lean", "dnet published", "mga", "mga paper-style", ...
+        engine: "torch", "compile", "OpenVINO", ...
+        upsampler: transposed convolution as published ("deconv") or its exact sub-pixel form.
+        layout: memory format of image and weights.
+        run: () -> SR image.
+        macs: true multiply-adds of that image.
+        k: refined patches, None for a dense network.
+        exact: fp32, and so a baseline for fp32.
+    """
+
+    form: str
+    engine: str
+    upsampler: str
+    layout: str
+    run: Callable[[], Tensor]
+    macs: int
+    k: int | None = None
+    exact: bool = True
+
+    @property
+    def name(self) -> str:
+        """Unique among the contenders of a run."""
+        parts = [self.form, self.engine, self.upsampler, self.layout]
+        return " ".join(parts + ([] if self.k is None else [f"K={self.k}"]))
+
+
+@dataclass(frozen=True)
+class Forms:
+    """An -mga network and the dense network with the same weights."""
+
+    mga: nn.Module
+    dnet: nn.Module
+    trained: bool
+
+
+def forms(family: str, scale: int) -> Forms:
+    """Shipped weights where there are any, else random ones: time does not depend on them."""
+    trained = f"{family}-mga-x{scale}" in shipped_weights()
+    torch.manual_seed(0)
+    if trained:
+        mga = sparsesr.from_pretrained(f"{family}-mga", scale=scale)
+    else:
+        mga = sparsesr.create_model(f"{family}-mga", scale=scale).eval()
+    dnet = sparsesr.create_model(f"{family}-dnet", scale=scale).eval()
+    dnet.load_state_dict(mga.state_dict(), strict=False)
+    return Forms(mga, dnet, trained)
+
+
+def with_upsampler(net: nn.Module, upsampler: str) -> nn.Module:
+    """A copy of `net` with plain transposed convolutions, or sub-pixel ones made beforehand."""
+    net = copy.deepcopy(net)
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, SubPixelConvTranspose2d):
+                setattr(parent, name, _as_deconv(child) if upsampler == "deconv" else _baked(child))
+    return net
+
+
+def _as_deconv(module: SubPixelConvTranspose2d) -> nn.Module:
+    plain = nn.ConvTranspose2d(
+        module.in_channels,
+        module.out_channels,
+        module.kernel_size,
+        module.stride,
+        module.padding,
+        module.output_padding,
+        bias=module.bias is not None,
+    )
+    plain.load_state_dict(module.state_dict())
+    return plain.eval()
+
+
+def _baked(module: SubPixelConvTranspose2d) -> nn.Module:
+    weight, bias = module.subpixel_parameters()
+    taps = weight.shape[-1]
+    if taps % 2 == 0:
+        return module  # needs uneven padding: the layer itself does it
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], taps, padding=taps // 2)
+    zero = weight.new_zeros(weight.shape[0])
+    conv.load_state_dict({"weight": weight, "bias": zero if bias is None else bias})
+    return nn.Sequential(conv, nn.PixelShuffle(module.stride[0])).eval()
+
+
+def dense_contenders(dnet: nn.Module, lr: Tensor) -> list[Contender]:
+    """The D-Net lean and as published (coarse image too), each layout, each upsampler."""
+    size = (lr.shape[2], lr.shape[3])
+    lean_macs = complexity(dnet, size).macs
+    coarse_macs = complexity(sparsesr.create_model(_sibling(dnet, "base"), dnet.scale), size).macs
+    trunk = complexity(_Trunk(dnet.base), size).macs
+    found = []
+    for upsampler in UPSAMPLERS:
+        for layout, memory_format in LAYOUTS.items():
+            net = with_upsampler(dnet, upsampler).to(memory_format=memory_format)
+            x = lr.contiguous(memory_format=memory_format)
+            lean = Contender("dnet lean", "torch", upsampler, layout, _call(net, x), lean_macs)
+            published = replace(
+                lean,
+                form="dnet published",
+                run=_published(net, x),
+                macs=lean_macs + coarse_macs - trunk,
+            )
+            found += [lean, published]
+    return found
+
+
+def sparse_contenders(mga: nn.Module, lr: Tensor, ks: tuple[int | None, ...]) -> list[Contender]:
+    """Ours in each layout, and the paper's path, for every K (None: all patches)."""
+    size = (lr.shape[2], lr.shape[3])
+    rows, cols = patch_grid(*size, mga.patch_size)
+    found = []
+    for k in ks:
+        count = effective_k(k, None, rows, cols, rows * cols) if k is not None else rows * cols
+        macs = complexity(mga, size, k=count).macs
+        for layout, memory_format in LAYOUTS.items():
+            net = copy.deepcopy(mga).to(memory_format=memory_format)
+            x = lr.contiguous(memory_format=memory_format)
+            run = _call(net, x, count)
+            found.append(Contender("mga", "sparsesr", "sub-pixel", layout, run, macs, count))
+        plain = with_upsampler(mga, "deconv")
+        found.append(
+            Contender(
+                "mga paper-style", "torch", "deconv", "NCHW", _paper(plain, lr, count), macs, count
+            )
+        )
+    return found
+
+
+class _Trunk(nn.Module):
+    """The Base-Net up to its feature map."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.base.features(lr)
+
+
+def _sibling(net: nn.Module, form: str) -> str:
+    return f"{str(net.model_name).rpartition('-')[0]}-{form}"
+
+
+def _call(net: nn.Module, x: Tensor, k: int | None = None) -> Callable[[], Tensor]:
+    return (lambda: net(x)) if k is None else (lambda: net(x, k=k))
+
+
+def _published(net: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    return lambda: net(x, return_details=True).sr
+
+
+def _paper(net: nn.Module, x: Tensor, k: int) -> Callable[[], Tensor]:
+    return lambda: paper_style.forward(net, x, k)
