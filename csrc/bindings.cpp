@@ -1,0 +1,165 @@
+// The Python module sparsesr._native: tensors arrive as tuples (pointer, dtype, device, sizes,
+// strides) that sparsesr/ops/_native.py builds, are turned into views here, and every call runs
+// without the GIL.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "common/checks.h"
+#include "cpu/dispatch.h"
+#include "cpu/ops.h"
+#ifdef SPARSESR_CUDA
+#include "cuda/runtime.h"
+#endif
+
+namespace py = pybind11;
+
+namespace {
+
+// Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
+// written for.
+constexpr int kAbi = 1;
+
+bool read_extents(PyObject* tuple, int64_t* out, int rank) {
+  for (int d = 0; d < rank; ++d) {
+    out[d] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, d));
+    if (out[d] == -1 && PyErr_Occurred()) return false;
+  }
+  return true;
+}
+
+bool read_view(PyObject* source, sparsesr::TensorView& view) {
+  if (!PyTuple_Check(source) || PyTuple_GET_SIZE(source) != 5) return false;
+  PyObject* sizes = PyTuple_GET_ITEM(source, 3);
+  PyObject* strides = PyTuple_GET_ITEM(source, 4);
+  if (!PyTuple_Check(sizes) || !PyTuple_Check(strides)) return false;
+  const Py_ssize_t rank = PyTuple_GET_SIZE(sizes);
+  if (rank > sparsesr::TensorView::kMaxRank || PyTuple_GET_SIZE(strides) != rank) return false;
+  view.data = PyLong_AsVoidPtr(PyTuple_GET_ITEM(source, 0));
+  const long dtype = PyLong_AsLong(PyTuple_GET_ITEM(source, 1));
+  view.device = static_cast<int>(PyLong_AsLong(PyTuple_GET_ITEM(source, 2)));
+  if (PyErr_Occurred() || dtype < 0 || dtype >= sparsesr::kNumDTypes) return false;
+  view.dtype = static_cast<sparsesr::DType>(dtype);
+  view.rank = static_cast<int>(rank);
+  return read_extents(sizes, view.sizes, view.rank) &&
+         read_extents(strides, view.strides, view.rank);
+}
+
+}  // namespace
+
+namespace pybind11::detail {
+
+template <>
+struct type_caster<sparsesr::TensorView> {
+  PYBIND11_TYPE_CASTER(sparsesr::TensorView, const_name("tuple[int, int, int, tuple, tuple]"));
+
+  bool load(handle source, bool) {
+    const bool read = read_view(source.ptr(), value);
+    if (!read) PyErr_Clear();
+    return read;
+  }
+};
+
+}  // namespace pybind11::detail
+
+namespace {
+
+using sparsesr::TensorView;
+namespace cpu = sparsesr::cpu;
+using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+
+cpu::Reduce reduce_of(bool mean) { return mean ? cpu::Reduce::kMean : cpu::Reduce::kReplace; }
+
+void bind_cpu_ops(py::module_& m) {
+  m.def("select_patches", &cpu::select_patches, ReleaseGil());
+  m.def(
+      "gather_patches",
+      [](const TensorView& x, const TensorView& index, const TensorView& patches,
+         int64_t patch_size, int64_t halo, int64_t stride, int threads) {
+        cpu::gather_patches(x, index, patches, {patch_size, halo, stride}, threads);
+      },
+      ReleaseGil());
+  m.def(
+      "gather_patches_backward",
+      [](const TensorView& grad, const TensorView& index, const TensorView& grad_x,
+         int64_t patch_size, int64_t halo, int64_t stride, int threads) {
+        cpu::gather_patches_backward(grad, index, grad_x, {patch_size, halo, stride}, threads);
+      },
+      ReleaseGil());
+  m.def(
+      "select_gather_patches",
+      [](const TensorView& mask, const TensorView& x, const TensorView& index,
+         const TensorView& patches, int64_t patch_size, int64_t halo, int64_t stride, bool largest,
+         int threads) {
+        cpu::select_gather_patches(mask, x, index, patches, {patch_size, halo, stride}, largest,
+                                   threads);
+      },
+      ReleaseGil());
+  m.def(
+      "scatter_patches",
+      [](const TensorView& canvas, const TensorView& patches, const TensorView& index,
+         const TensorView& out, int64_t patch_size, int64_t stride, bool mean, int threads) {
+        cpu::scatter_patches(canvas, patches, index, out, {patch_size, /*halo=*/0, stride},
+                             reduce_of(mean), threads);
+      },
+      ReleaseGil());
+  m.def(
+      "scatter_patches_backward",
+      [](const TensorView& grad, const TensorView& index, const TensorView& grad_canvas,
+         const TensorView& grad_patches, int64_t patch_size, int64_t stride, bool mean,
+         int threads) {
+        cpu::scatter_patches_backward(grad, index, grad_canvas, grad_patches,
+                                      {patch_size, /*halo=*/0, stride}, reduce_of(mean), threads);
+      },
+      ReleaseGil());
+}
+
+// What `sparsesr env` prints of the CUDA part; every entry is there whether or not it was compiled.
+py::dict cuda_info() {
+  py::dict info;
+#ifdef SPARSESR_CUDA
+  const sparsesr::CudaInfo cuda = sparsesr::cuda_info();
+  info["compiled"] = true;
+  info["architectures"] = SPARSESR_CUDA_ARCHS;
+  info["runtime_version"] = cuda.runtime_version;
+  info["driver_version"] = cuda.driver_version;
+  info["device_count"] = cuda.device_count;
+  info["error"] = cuda.error.empty() ? py::object(py::none()) : py::cast(cuda.error);
+#else
+  info["compiled"] = false;
+  info["architectures"] = "";
+  info["runtime_version"] = 0;
+  info["driver_version"] = 0;
+  info["device_count"] = 0;
+  info["error"] = "built without nvcc or with SPARSESR_CUDA=0";
+#endif
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "Native core of sparsesr; call it through sparsesr.ops.";
+  m.attr("abi") = kAbi;
+  m.attr("version") = SPARSESR_VERSION;
+  m.attr("compiler") = SPARSESR_COMPILER;
+#ifdef _OPENMP
+  m.attr("openmp") = true;
+#else
+  m.attr("openmp") = false;
+#endif
+
+  py::register_local_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const sparsesr::TypeMismatch& mismatch) {
+      PyErr_SetString(PyExc_TypeError, mismatch.what());
+    }
+  });
+
+  m.def("cpu_isa", [] { return std::string(sparsesr::cpu_kernels().isa); });
+  m.def("cpu_isas", &sparsesr::cpu_isas);
+  m.def("set_cpu_isa", &sparsesr::set_cpu_isa);
+  m.def("cuda_info", &cuda_info);
+  py::module_ cpu_ops = m.def_submodule("cpu", "The ops on host memory.");
+  bind_cpu_ops(cpu_ops);
+}

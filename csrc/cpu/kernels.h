@@ -1,0 +1,134 @@
+// The CPU kernels: plain arguments, already checked, and the table that holds one instruction set's
+// variants.
+#pragma once
+
+#include <cstdint>
+
+#include "common/patch_geometry.h"
+#include "common/tensor_view.h"
+
+namespace sparsesr {
+
+struct RowBand;
+
+// How a map or a batch of patches [N, C, H, W] is walked: N images of `planes` planes of rows of
+// units. A unit is one pixel of all channels where both operands keep channels adjacent (one
+// plane), else one element (C planes). All strides count bytes.
+struct Lines {
+  char* data;
+  int64_t image, plane, row, unit;
+};
+
+// What the operands of one call have in common.
+struct Walk {
+  int64_t planes;
+  int64_t unit_bytes;  // what one unit holds; a Lines whose `unit` equals it has dense rows
+};
+
+// Bytes per column of the map that the kernels over row bands want as workspace, before any sums.
+constexpr int64_t kColumnBytes = 16;
+
+struct SelectArgs {
+  const char* mask;  // [batch, rows, cols]
+  DType dtype;
+  int64_t image, row, col;  // strides in bytes
+  int64_t batch, rows, cols;
+  int64_t k;
+  bool largest;
+  int32_t* index;  // [batch, k]
+  uint32_t* keys;  // workspace [threads, rows * cols]
+  int threads;
+};
+
+struct GatherArgs {
+  PatchGeometry geometry;
+  Walk walk;
+  Lines map;
+  Lines patches;
+  const int32_t* index;
+  bool streaming;  // write around the caches: the output is too large to be found there by its
+                   // reader
+  int threads;
+};
+
+struct GatherBackwardArgs {
+  PatchGeometry geometry;
+  Walk walk;
+  DType dtype;
+  Lines grad;    // of the patches
+  Lines grad_x;  // of the map
+  const RowBand* bands;
+  int64_t num_bands;
+  char* workspace;  // [threads, workspace_bytes]
+  int64_t workspace_bytes;
+  int threads;
+};
+
+struct ScatterArgs {
+  PatchGeometry geometry;
+  Walk walk;
+  DType dtype;
+  bool mean;
+  Lines canvas;  // read; in place: the same as out
+  Lines patches;
+  Lines out;
+  bool in_place;
+  bool streaming;
+  const int32_t* index;
+  const RowBand* bands;  // none where windows cannot overlap and the canvas is written in place
+  int64_t num_bands;
+  char* workspace;
+  int64_t workspace_bytes;
+  int threads;
+};
+
+struct ScatterBackwardArgs {
+  PatchGeometry geometry;
+  Walk walk;
+  DType dtype;
+  bool mean;
+  Lines grad;
+  Lines grad_canvas;
+  Lines grad_patches;
+  const int32_t* index;
+  const RowBand* bands;
+  int64_t num_bands;
+  char* workspace;
+  int64_t workspace_bytes;
+  int threads;
+};
+
+struct SelectGatherArgs {
+  SelectArgs select;
+  GatherArgs gather;
+};
+
+// One line per kernel; declarations, the table and its entries all follow from this list.
+#define SPARSESR_CPU_KERNELS(X)                    \
+  X(select_patches, SelectArgs)                    \
+  X(gather_patches, GatherArgs)                    \
+  X(gather_patches_backward, GatherBackwardArgs)   \
+  X(scatter_patches, ScatterArgs)                  \
+  X(scatter_patches_backward, ScatterBackwardArgs) \
+  X(select_gather_patches, SelectGatherArgs)
+
+struct CpuKernels {
+  const char* isa;
+#define SPARSESR_FIELD(name, Args) void (*name)(const Args&);
+  SPARSESR_CPU_KERNELS(SPARSESR_FIELD)
+#undef SPARSESR_FIELD
+};
+
+#define SPARSESR_DECLARE(name, Args) void name(const Args&);
+namespace portable {
+SPARSESR_CPU_KERNELS(SPARSESR_DECLARE)
+}
+namespace avx2 {
+SPARSESR_CPU_KERNELS(SPARSESR_DECLARE)
+}
+namespace avx512 {
+SPARSESR_CPU_KERNELS(SPARSESR_DECLARE)
+}
+#undef SPARSESR_DECLARE
+
+}  // namespace sparsesr

@@ -1,0 +1,45 @@
+// The patch ops on the CPU. They check everything before they write anything, and throw
+// std::invalid_argument with the op's name in front. Maps are [B,C,H,W], patches [B*k,C,P,P] with P
+// = patch_size + 2 * halo, index [B,k] int32 and contiguous; element types float32, float16,
+// bfloat16 and float64; any strides, fast where both operands have dense rows in the same order
+// (NCHW or channels_last). `threads` >= 1 bounds the threads used.
+#pragma once
+
+#include <cstdint>
+
+#include "common/tensor_view.h"
+
+namespace sparsesr {
+namespace cpu {
+
+enum class Reduce { kReplace, kMean };
+
+struct PatchShape {
+  int64_t patch_size, halo, stride;
+};
+
+// mask [B,Gh,Gw] -> index [B,k], ascending: the k largest (else smallest) scores, compared as
+// float32; ties go to the lower position, NaN ranks last.
+void select_patches(const TensorView& mask, const TensorView& index, bool largest, int threads);
+
+void gather_patches(const TensorView& map, const TensorView& index, const TensorView& patches,
+                    PatchShape shape, int threads);
+// grad_x: per pixel the sum of all windows over it, zero elsewhere.
+void gather_patches_backward(const TensorView& grad, const TensorView& index,
+                             const TensorView& grad_x, PatchShape shape, int threads);
+
+// Fills `index` [B,k] and `patches`; `mask` is [B,Gh,Gw] on the grid of `map`.
+void select_gather_patches(const TensorView& mask, const TensorView& map, const TensorView& index,
+                           const TensorView& patches, PatchShape shape, bool largest, int threads);
+
+// halo is 0. Where several patches cover a pixel, the last slot wins (replace), or the mean of all
+// is written (mean); pixels that none covers keep `canvas`. `out` may be `canvas` itself, and only
+// then may they share memory.
+void scatter_patches(const TensorView& canvas, const TensorView& patches, const TensorView& index,
+                     const TensorView& out, PatchShape shape, Reduce reduce, int threads);
+void scatter_patches_backward(const TensorView& grad, const TensorView& index,
+                              const TensorView& grad_canvas, const TensorView& grad_patches,
+                              PatchShape shape, Reduce reduce, int threads);
+
+}  // namespace cpu
+}  // namespace sparsesr
