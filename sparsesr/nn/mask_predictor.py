@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,6 +49,18 @@ class MaskPredictor(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels_out, 3, padding=1)
         self.pool_act = nn.LeakyReLU(0.1)
         self.filters = nn.Conv2d(1, self.window**2, 1)
+        self._start_as_identity()
+
+    @torch.no_grad()
+    def _start_as_identity(self) -> None:
+        """Let the dynamic convolution begin as ``mask = m``.
+
+        From a random start it often pulls every score to zero, where the softmax is saturated and
+        no gradient is left: the training then ends with a constant mask.
+        """
+        self.filters.weight.zero_()
+        self.filters.bias.zero_()  # type: ignore[union-attr]
+        self.filters.bias[self.window**2 // 2] = 1.0  # type: ignore[index]
 
     def forward(self, feature: Tensor) -> Tensor:  # [B, C, H, W] -> [B, 1, Gh, Gw]
         """Scores of all patches, unbounded floats."""

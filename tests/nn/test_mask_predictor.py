@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsesr.nn import MaskPredictor
 
@@ -40,10 +40,18 @@ def _by_hand(net: MaskPredictor, feature: Tensor) -> Tensor:
 def test_formula(patch: int, channels_out: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     net = MaskPredictor(6, patch, channels_out).double()
+    for parameter in net.filters.parameters():  # away from the identity they start as
+        nn.init.normal_(parameter)
     feature = torch.randn(2, 6, *size, dtype=torch.float64)
     mask = net(feature)
     assert mask.shape == (2, 1, -(-size[0] // patch), -(-size[1] // patch))
     torch.testing.assert_close(mask, _by_hand(net, feature))
+
+
+def test_starts_as_the_pooled_probability() -> None:
+    net, feature = MaskPredictor(6), torch.randn(1, 6, 12, 16)
+    pooled = nn.functional.avg_pool2d(net.conv2(net.conv1(feature).relu()).softmax(1)[:, 1:], 4)
+    torch.testing.assert_close(net(feature), pooled)
 
 
 @pytest.mark.parametrize(("channels", "count"), [(12, 1576), (40, 15212), (50, 23502), (64, 38132)])
