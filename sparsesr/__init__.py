@@ -56,7 +56,8 @@ def _find_kernels() -> None:
     if importlib.util.find_spec(name) is None and folder.is_dir():
         spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
-        sys.modules[name] = importlib.util.module_from_spec(spec)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        globals()["kernels"] = module
 
 
 _find_kernels()
