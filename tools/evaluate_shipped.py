@@ -1,9 +1,10 @@
 """Measure every shipped mask-guided model on Set5, Set14 and B100 and keep the figures.
 
-    python tools/evaluate_shipped.py ../shared/data
+    python tools/evaluate_shipped.py ../shared/data [MODEL ...]
 
 writes docs/evaluation.json: for every model, data set and choice of patches the mean Y-PSNR and
-SSIM, with versions. README tables are made from that file by tools/update_tables.py.
+SSIM, with versions. Named models alone are measured again, the others keep their figures. The
+README's tables are made from that file by tools/update_tables.py.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(data: Path) -> dict[str, Any]:
+def measure(data: Path, names: list[str]) -> dict[str, Any]:
     """{model: {set: {choice: {psnr, ssim}}}} and what it was measured with."""
-    models: dict[str, Any] = {}
-    for name in shipped_weights():
+    known = json.loads(RESULT.read_text(encoding="utf-8"))["models"] if RESULT.is_file() else {}
+    models: dict[str, Any] = {name: known[name] for name in shipped_weights() if name in known}
+    for name in names or shipped_weights():
         net = sparsesr.from_pretrained(name)
         choices = CHOICES if hasattr(net, "mask") else {"dense": {}}
         models[name] = {
@@ -54,7 +56,7 @@ def measure(data: Path) -> dict[str, Any]:
         "convention": "Y of MATLAB rgb2ycbcr, 8-bit rounded, border = scale, mean over images",
         "sparsesr": sparsesr.__version__,
         "torch": torch.__version__,
-        "models": models,
+        "models": dict(sorted(models.items())),
     }
 
 
@@ -62,7 +64,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with Set5/, Set14/ and B100/")
-    text = json.dumps(measure(parser.parse_args().data), indent=1)
+    parser.add_argument("models", nargs="*", help="shipped models to measure (default: all)")
+    asked = parser.parse_args()
+    text = json.dumps(measure(asked.data, asked.models), indent=1)
     part = RESULT.with_suffix(".part")
     RESULT.parent.mkdir(exist_ok=True)
     part.write_text(text + "\n", encoding="utf-8")
