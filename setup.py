@@ -111,12 +111,14 @@ class CMakeBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Build ``sparsesr._native``."""
-        import pybind11
-
+        compiler = find_compiler()  # first: what pip cannot install for the user
         cmake = find_program("cmake")
-        if cmake is None:
-            raise SetupError("sparsesr: no cmake found; pip install cmake ninja pybind11")
-        compiler = find_compiler()
+        try:
+            import pybind11
+        except ImportError:
+            pybind11 = None
+        if cmake is None or pybind11 is None:
+            raise SetupError("sparsesr: no cmake or no pybind11; pip install cmake ninja pybind11")
         nvcc = find_nvcc()
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         build = Path(self.build_temp).resolve() / "native"
