@@ -51,21 +51,25 @@ inline void copy_pair(char* to, const char* from, int64_t bytes) {
   store(to + last, tail);
 }
 
+constexpr int64_t kFour = 4 * kWidest;
+
+inline void copy_four(char* to, const char* from) {
+  const Widest a = load<Widest>(from);
+  const Widest b = load<Widest>(from + kWidest);
+  const Widest c = load<Widest>(from + 2 * kWidest);
+  const Widest d = load<Widest>(from + 3 * kWidest);
+  store(to, a);
+  store(to + kWidest, b);
+  store(to + 2 * kWidest, c);
+  store(to + 3 * kWidest, d);
+}
+
 // bytes >= kWidest; the last move overlaps the one before it.
 inline void copy_long(char* to, const char* from, int64_t bytes) {
   const int64_t last = bytes - kWidest;
   const Widest tail = load<Widest>(from + last);
   int64_t i = 0;
-  for (; i + 4 * kWidest <= bytes; i += 4 * kWidest) {
-    const Widest a = load<Widest>(from + i);
-    const Widest b = load<Widest>(from + i + kWidest);
-    const Widest c = load<Widest>(from + i + 2 * kWidest);
-    const Widest d = load<Widest>(from + i + 3 * kWidest);
-    store(to + i, a);
-    store(to + i + kWidest, b);
-    store(to + i + 2 * kWidest, c);
-    store(to + i + 3 * kWidest, d);
-  }
+  for (; i + kFour <= bytes; i += kFour) copy_four(to + i, from + i);
   for (; i < last; i += kWidest) store(to + i, load<Widest>(from + i));
   store(to + last, tail);
 }
@@ -126,6 +130,41 @@ inline void end_streaming() {}
 
 // Whether a copy writes around the caches; see kStreamingBytes in cpu/ops.cpp.
 enum class Stores { kCached, kStreaming };
+
+constexpr int64_t kLineBytes = 64;
+
+inline void fetch(const char* at, int64_t bytes) {
+#ifdef __GNUC__
+  for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(at + i);
+#endif
+}
+
+inline void fetch_for_writing(const char* at, int64_t bytes) {
+#ifdef __GNUC__
+  for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(at + i, 1);
+#endif
+}
+
+// Copies one row, bytes >= kWidest, while the cache lines of the next one are on their way.
+inline void copy_row_ahead(char* to, const char* from, int64_t bytes, Stores stores, char* next_to,
+                           const char* next_from) {
+  if (stores == Stores::kStreaming && can_stream(to, 0, bytes)) {
+    fetch(next_from, bytes);
+    copy_rows_streaming(to, 0, from, 0, 1, bytes);
+    return;
+  }
+  int64_t i = 0;
+  for (; i + kFour <= bytes; i += kFour) {  // a few lines at a time: many would queue
+    fetch(next_from + i, kFour);
+    fetch_for_writing(next_to + i, kFour);
+    copy_four(to + i, from + i);
+  }
+  if (i == bytes) return;
+  fetch(next_from + i, bytes - i);
+  fetch_for_writing(next_to + i, bytes - i);
+  const int64_t rest = bytes - i < kWidest ? bytes - kWidest : i;
+  copy_long(to + rest, from + rest, bytes - rest);
+}
 
 // A box of rows x units of one plane, `to` and `from` at its first unit.
 inline void copy_plane_box(const Walk& walk, const Lines& to_lines, char* to,

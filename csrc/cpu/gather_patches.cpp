@@ -6,18 +6,54 @@
 SPARSESR_BEGIN_ISA
 namespace {
 
-void gather_window(const GatherArgs& args, int64_t slot, Stores stores) {
+const char* source_of(const GatherArgs& args, int64_t slot, const Window& w) {
+  return args.map.data + slot / args.geometry.k * args.map.image +
+         (w.top + w.rows.begin) * args.map.row + (w.left + w.cols.begin) * args.map.unit;
+}
+
+void gather_window(const GatherArgs& args, int64_t slot, const Window& w, Stores stores) {
   const PatchGeometry& g = args.geometry;
-  const Window w = window_at(g, args.index[slot]);
   char* to = args.patches.data + slot * args.patches.image;
   if (!w.inside) zero_box(args.walk, args.patches, to, g.window, g.window);
   if (w.empty) return;
   to += w.rows.begin * args.patches.row + w.cols.begin * args.patches.unit;
-  const char* from = args.map.data + slot / g.k * args.map.image +
-                     (w.top + w.rows.begin) * args.map.row +
-                     (w.left + w.cols.begin) * args.map.unit;
-  copy_box(args.walk, args.patches, to, args.map, from, w.rows.end - w.rows.begin,
-           w.cols.end - w.cols.begin, stores);
+  copy_box(args.walk, args.patches, to, args.map, source_of(args, slot, w),
+           w.rows.end - w.rows.begin, w.cols.end - w.cols.begin, stores);
+}
+
+// Whether the rows of windows are single runs of bytes, long enough to hide a fetch behind.
+bool has_long_rows(const GatherArgs& args) {
+  constexpr int64_t kLongRow = 256;
+  const Walk& walk = args.walk;
+  return walk.planes == 1 && args.map.unit == walk.unit_bytes &&
+         args.patches.unit == walk.unit_bytes && args.geometry.window * walk.unit_bytes >= kLongRow;
+}
+
+// Windows follow each other in no pattern that the hardware could foresee, so each asks for the
+// lines of the one after it. begin < end.
+void gather_fetching_ahead(const GatherArgs& args, int64_t begin, int64_t end, Stores stores) {
+  const PatchGeometry& g = args.geometry;
+  const int64_t bytes = g.window * args.walk.unit_bytes;
+  Window w = window_at(g, args.index[begin]);
+  for (int64_t slot = begin; slot < end; ++slot) {
+    const int64_t after = slot + 1 < end ? slot + 1 : slot;
+    const Window next = window_at(g, args.index[after]);
+    if (w.inside && next.inside) {
+      char* to = args.patches.data + slot * args.patches.image;
+      char* next_to = args.patches.data + after * args.patches.image;
+      const char* from = source_of(args, slot, w);
+      const char* next_from = source_of(args, after, next);
+      for (int64_t r = 0; r < g.window; ++r) {
+        const int64_t to_row = r * args.patches.row;
+        const int64_t from_row = r * args.map.row;
+        copy_row_ahead(to + to_row, from + from_row, bytes, stores, next_to + to_row,
+                       next_from + from_row);
+      }
+    } else {
+      gather_window(args, slot, w, stores);
+    }
+    w = next;
+  }
 }
 
 template <class T>
@@ -93,8 +129,15 @@ struct GatherBackward {
 void gather_patches(const GatherArgs& args) {
   const Stores stores = args.streaming ? Stores::kStreaming : Stores::kCached;
   const int64_t slots = args.geometry.batch * args.geometry.k;
+  const bool fetch_ahead = args.fetch_ahead && has_long_rows(args);
   parallel_for(args.threads, slots, [&](int64_t begin, int64_t end, int) {
-    for (int64_t slot = begin; slot < end; ++slot) gather_window(args, slot, stores);
+    if (fetch_ahead && begin < end) {
+      gather_fetching_ahead(args, begin, end, stores);
+    } else {
+      for (int64_t slot = begin; slot < end; ++slot) {
+        gather_window(args, slot, window_at(args.geometry, args.index[slot]), stores);
+      }
+    }
     if (args.streaming) end_streaming();
   });
 }

@@ -46,8 +46,9 @@ struct GatherArgs {
   Lines map;
   Lines patches;
   const int32_t* index;
-  bool streaming;  // write around the caches: the output is too large to be found there by its
-                   // reader
+  bool fetch_ahead;  // windows come from memory: ask for the next one while copying one
+  bool streaming;    // write around the caches: the output is too large to be found there by its
+                     // reader
   int threads;
 };
 

@@ -19,6 +19,11 @@ constexpr int64_t kBytesPerThread = 128 * 1024;
 // slower.
 constexpr int64_t kStreamingBytes = 16 << 20;
 
+// With as many patches as this neither they nor the windows they come from lie in a core's own
+// cache: fetching ahead is then worth its instructions. Measured with 1 MB of L2 cache, 64 channels
+// of float32: 2 MB 5 % slower, 4 MB even, 6.5 MB 10 % faster, 9.4 MB 30 to 50 %.
+constexpr int64_t kFetchAheadBytes = 4 << 20;
+
 int useful_threads(int threads, int64_t bytes) {
   return static_cast<int>(std::clamp<int64_t>(bytes / kBytesPerThread, 1, std::max(threads, 1)));
 }
@@ -139,6 +144,7 @@ GatherArgs gather_args(const char* op, const TensorView& map, const TensorView& 
           lines_of(map),
           lines_of(patches),
           data<const int32_t>(index),
+          bytes >= kFetchAheadBytes,
           bytes >= kStreamingBytes,
           useful_threads(threads, bytes)};
 }

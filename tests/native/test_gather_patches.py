@@ -65,17 +65,23 @@ def test_every_row_length(window: int, isa: str) -> None:
             assert_equal(patches, oracle.gather(x, index, window, 0, 2))
 
 
-@pytest.mark.parametrize("channels", [16, 21])
-def test_streaming(channels: int, isa: str) -> None:
-    """Outputs of 16 MiB and more are written around the caches where rows are whole cache lines."""
-    x = torch.randn(1, channels, 70, 60).contiguous(memory_format=torch.channels_last)
-    side = 2 + 2 * 20
-    index = torch.arange(200, dtype=torch.int32)[None]
-    patches = _native.gather_patches(x, index, 2, 20, 2)
-    assert patches.nbytes >= 16 << 20
-    padded = torch.nn.functional.pad(x, (20, 20, 20, 20))
-    windows = padded.unfold(2, side, 2).unfold(3, side, 2)  # [1, C, 35, 30, side, side]
-    assert_equal(patches, windows.flatten(2, 3)[0, :, :200].transpose(0, 1))
+@pytest.mark.parametrize("channels", [7, 9, 16, 21, 25, 30, 33])
+@pytest.mark.parametrize("mebibytes", [4, 16])
+def test_large(channels: int, mebibytes: int, isa: str) -> None:
+    """Patches of 4 MiB and more fetch ahead, of 16 MiB and more are written around the caches.
+
+    The second where rows are whole cache lines (16 channels); the windows reach over every edge.
+    """
+    x = torch.randn(1, channels, 40, 35).contiguous(memory_format=torch.channels_last)
+    p, halo = 2, 5
+    side, gh, gw = p + 2 * halo, 20, 18
+    slots = (mebibytes << 20) // (side * side * channels * 4) + 1
+    index = torch.randint(gh * gw, (1, slots), generator=torch.Generator().manual_seed(0))
+    patches = _native.gather_patches(x, index.to(torch.int32), p, halo, p)
+    assert patches.nbytes >= mebibytes << 20
+    padded = torch.nn.functional.pad(x, (halo, halo + 1, halo, halo))
+    windows = padded.unfold(2, side, p).unfold(3, side, p)  # [1, C, gh, gw, side, side]
+    assert_equal(patches, windows.flatten(2, 3)[0][:, index[0]].transpose(0, 1))
 
 
 @each_layout
