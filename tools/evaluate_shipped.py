@@ -20,6 +20,7 @@ import torch
 import sparsesr
 from sparsesr.inference import evaluate
 from sparsesr.models import shipped_weights
+from sparsesr.nn import selects_patches
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "docs" / "evaluation.json"
@@ -44,7 +45,7 @@ def measure(data: Path, names: list[str]) -> dict[str, Any]:
     models: dict[str, Any] = {name: known[name] for name in shipped_weights() if name in known}
     for name in names or shipped_weights():
         net = sparsesr.from_pretrained(name)
-        choices = CHOICES if hasattr(net, "mask") else {"dense": {}}
+        choices = CHOICES if selects_patches(net) else {"dense": {}}
         models[name] = {
             dataset: {
                 label: evaluate(net, data / dataset, net.scale, **options)["mean"]

@@ -69,7 +69,7 @@ def demo(
             f"{output} already has {', '.join(present)}; pass --overwrite or another -o"
         )
     net, name = load_net(model or MODEL, None)
-    from sparsesr.inference.upscaler import selects_patches
+    from sparsesr.nn import selects_patches
 
     if net.scale != _SCALE or not selects_patches(net):
         raise CommandError(f"the demo needs an x{_SCALE} model that selects patches, got {name}")

@@ -93,7 +93,7 @@ def upscale(
     check_backend(backend)
     check_device(device)
     from sparsesr.inference import Upscaler
-    from sparsesr.inference.upscaler import selects_patches
+    from sparsesr.nn import selects_patches
 
     net, name = load_net(model, scale)
     if save_mask and not selects_patches(net):
@@ -209,8 +209,8 @@ def _run(
 
 
 def _do(upscaler: Upscaler, job: Job, overwrite: bool) -> dict[str, Any]:
-    from sparsesr.inference.upscaler import selects_patches
     from sparsesr.io import read_image, to_array, to_tensor, write_image
+    from sparsesr.nn import selects_patches
     from sparsesr.ops import patch_grid
     from sparsesr.viz import mask_overlay
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sparsesr.inference.masks import composite, error_mask
-from sparsesr.inference.upscaler import Upscaler, check_choice, selects_patches
+from sparsesr.inference.upscaler import Upscaler, check_choice
 from sparsesr.io import read_image, to_tensor
 from sparsesr.metrics import imresize, psnr, quantize, ssim
+from sparsesr.nn import selects_patches
 
 if TYPE_CHECKING:
     from sparsesr.data import ImagePair

@@ -11,12 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsesr import ops
-from sparsesr.inference.upscaler import (
-    Upscaler,
-    backend_choice,
-    choice_options,
-    selects_patches,
-)
+from sparsesr.inference.upscaler import Upscaler, backend_choice, choice_options
+from sparsesr.nn import selects_patches
 
 Thunk = Callable[[], Any]
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsesr.io import to_array, to_tensor
+from sparsesr.metrics import FULL_RANGE_LUMA
+from sparsesr.nn import check_k_budget, selects_patches
 
 Image = TypeVar("Image")
 
@@ -135,7 +137,9 @@ class Upscaler:
             # Three equal channels in need not stay equal; their luma is the grey image.
             return _luma(to_array(sr)) if grey else to_array(sr)
         floats = sr[0].permute(1, 2, 0).cpu().numpy().astype(image.dtype)
-        return floats @ _LUMA.astype(image.dtype) if grey else np.ascontiguousarray(floats)
+        if grey:
+            return floats @ np.array(FULL_RANGE_LUMA, image.dtype)
+        return np.ascontiguousarray(floats)
 
     def _pil(self, image: Any) -> Any:
         from PIL import Image as PilImage
@@ -148,35 +152,20 @@ class Upscaler:
         return PilImage.fromarray(self._array(np.array(image)))
 
 
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, full range
-
-
 def _luma(image: np.ndarray) -> np.ndarray:
-    return np.floor(image @ _LUMA + 0.5).clip(0, 255).astype(np.uint8)
-
-
-def selects_patches(net: nn.Module) -> bool:
-    """Whether the network has a mask that picks patches, so that k and budget mean something."""
-    return isinstance(getattr(net, "mask", None), nn.Module)
+    return np.floor(image @ np.array(FULL_RANGE_LUMA) + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def check_choice(net: nn.Module, k: int | None, budget: float | None) -> None:
     """Refuse a ``k`` or ``budget`` that the network cannot take.
 
     Raises:
-        TypeError: ``k`` is not an int.
+        TypeError: ``k`` is not an int, or ``budget`` not a number.
         ValueError: both given, out of range, or the network does not select patches.
     """
     if k is None and budget is None:
         return
-    if k is not None and budget is not None:
-        raise ValueError(f"expected either k or budget, got k={k} and budget={budget}; drop one")
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int)):
-        raise TypeError(f"expected an int k, got {type(k).__name__}")
-    if k is not None and k < 0:
-        raise ValueError(f"expected k >= 0, got {k}; 0 refines nothing")
-    if budget is not None and not 0 <= budget <= 1:
-        raise ValueError(f"expected a budget in [0, 1], got {budget}; 0.25 refines a quarter")
+    check_k_budget(k, budget)
     if not selects_patches(net):
         name = getattr(net, "model_name", type(net).__name__)
         raise ValueError(f"{name} does not select patches; leave out k and budget")

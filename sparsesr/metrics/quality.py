@@ -11,7 +11,10 @@ from torch import Tensor
 
 Convention = Literal["y", "rgb"]
 
-_LUMA = (65.481, 128.553, 24.966)  # ITU-R BT.601 as MATLAB's rgb2ycbcr writes it
+# ITU-R BT.601 luma of red, green and blue: of [0, 1] to 16..235 as MATLAB's rgb2ycbcr writes it,
+# and of any range to the same.
+LUMA = (65.481, 128.553, 24.966)
+FULL_RANGE_LUMA = (0.299, 0.587, 0.114)
 _WINDOW = 11
 _SIGMA = 1.5
 
@@ -45,7 +48,7 @@ def rgb_to_y(
     if x.dim() < 3 or x.shape[-3] != 3:
         raise ValueError(f"rgb_to_y: expected [..., 3, H, W], got {tuple(x.shape)}")
     red, green, blue = x.unbind(-3)
-    return (16 + _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue).unsqueeze(-3)
+    return (16 + LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(-3)
 
 
 def psnr(sr: Tensor, hr: Tensor, border: int, convention: Convention = "y") -> float:

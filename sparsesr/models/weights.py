@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sparsesr.io import atomic_output
+
 from .registry import create_model, resolve
 
 _KEY = "sparsesr"
@@ -52,16 +54,13 @@ def save_weights(net: nn.Module, path: str | os.PathLike[str], card: dict[str, A
     identity = _identity(net)
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, card_part = path.with_name(path.name + ".part"), path.with_suffix(".json.part")
-    try:
+    with (
+        atomic_output(path.with_suffix(".json"), overwrite=True) as card_part,
+        atomic_output(path, overwrite=True) as part,
+    ):
         save_file(tensors, part, metadata={_KEY: json.dumps(identity)})
         part.chmod(0o644)  # safetensors writes for the owner alone
         card_part.write_text(json.dumps({**identity, **card}, indent=2) + "\n")
-        os.replace(part, path)
-        os.replace(card_part, path.with_suffix(".json"))
-    finally:
-        part.unlink(missing_ok=True)
-        card_part.unlink(missing_ok=True)
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from .forms import CoarseOnly, DenseRefine
 from .mask_predictor import MaskPredictor
-from .sparse_refine import RefineOutput, SparseRefine, effective_k
+from .sparse_refine import (
+    RefineOutput,
+    SparseRefine,
+    check_k_budget,
+    effective_k,
+    selects_patches,
+)
 from .subpixel import SubPixelConvTranspose2d
 
 __all__ = [
@@ -14,5 +20,7 @@ __all__ = [
     "RefineOutput",
     "SparseRefine",
     "SubPixelConvTranspose2d",
+    "check_k_budget",
     "effective_k",
+    "selects_patches",
 ]

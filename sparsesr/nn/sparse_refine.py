@@ -91,11 +91,6 @@ class SparseRefine(nn.Module):
         self.halo = halo
         self.k = k
 
-    @property
-    def has_mask(self) -> bool:
-        """Whether a mask predictor chooses the patches; else all of them are refined."""
-        return "mask" in self._modules
-
     def forward(
         self,
         lr: Tensor,  # [B, 3, H, W]
@@ -121,7 +116,7 @@ class SparseRefine(nn.Module):
         """
         check_image(lr)
         gh, gw = ops.patch_grid(lr.shape[-2], lr.shape[-1], self.patch_size)
-        if not self.has_mask:
+        if not selects_patches(self):
             if k is not None or budget is not None:
                 raise ValueError(
                     "this network has no mask predictor and refines every patch; "
@@ -131,7 +126,8 @@ class SparseRefine(nn.Module):
         else:
             count = effective_k(k, budget, gh, gw, self.k)
         coarse, feature = self.coarse_and_feature(lr)
-        mask = self.score(feature) if self.has_mask and (count > 0 or return_details) else None
+        scored = selects_patches(self) and (count > 0 or return_details)
+        mask = self.score(feature) if scored else None
         if count == 0:
             index = torch.empty(lr.shape[0], 0, dtype=torch.int32, device=lr.device)
             return RefineOutput(coarse.clone(), coarse, mask, index) if return_details else coarse
@@ -194,7 +190,7 @@ class SparseRefine(nn.Module):
     def extra_repr(self) -> str:
         """Scale and patch geometry, for ``repr``."""
         return f"scale={self.scale}, patch_size={self.patch_size}, halo={self.halo}" + (
-            f", k={self.k}" if self.has_mask else ", every patch"
+            f", k={self.k}" if selects_patches(self) else ", every patch"
         )
 
 
@@ -211,22 +207,38 @@ def effective_k(k: int | None, budget: float | None, gh: int, gw: int, default: 
         >>> effective_k(None, 0.15, 10, 10, 1000), effective_k(5000, None, 10, 10, 1000)
         (15, 100)
     """
+    check_k_budget(k, budget)
     cells = gh * gw
+    if budget is not None:
+        # 0.15 * 100 is 15.000000000000002 in floating point; that is still 15 patches.
+        return min(math.ceil(round(budget * cells, 6)), cells)
+    return min(default if k is None else k, cells)
+
+
+def check_k_budget(k: int | None, budget: float | None) -> None:
+    """How many patches: k >= 0, a budget in [0, 1], or neither.
+
+    Raises:
+        TypeError: k not an int, or budget not a number.
+        ValueError: both given, k < 0, or budget outside [0, 1].
+    """
     if k is not None and budget is not None:
-        raise ValueError(f"expected k or budget, got both (k={k}, budget={budget})")
+        raise ValueError(f"expected k or budget, got both (k={k}, budget={budget}); drop one")
     if budget is not None:
         if isinstance(budget, bool) or not isinstance(budget, (int, float)):
             raise TypeError(f"expected budget as a number in [0, 1], got {budget!r}")
         if not 0.0 <= budget <= 1.0:
-            raise ValueError(f"expected budget in [0, 1], the fraction of patches; got {budget}")
-        # 0.15 * 100 is 15.000000000000002 in floating point; that is still 15 patches.
-        return min(math.ceil(round(budget * cells, 6)), cells)
-    k = default if k is None else k
-    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
-        raise TypeError(f"expected k as an int, got {k!r}")
-    if k < 0:
-        raise ValueError(f"expected k >= 0, got {k}")
-    return min(k, cells)
+            raise ValueError(f"expected budget in [0, 1], got {budget}; 0.25 refines a quarter")
+    if k is not None:
+        if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
+            raise TypeError(f"expected k as an int, got {k!r}")
+        if k < 0:
+            raise ValueError(f"expected k >= 0, got {k}; 0 refines nothing")
+
+
+def selects_patches(net: nn.Module) -> bool:
+    """Whether the network has a mask that picks patches, so that k and budget mean something."""
+    return isinstance(getattr(net, "mask", None), nn.Module)
 
 
 def check_image(lr: Tensor) -> None:

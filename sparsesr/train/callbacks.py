@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from sparsesr.train.experiment import Experiment, write_atomically
+from sparsesr.io import atomic_output
+from sparsesr.train.experiment import Experiment
 from sparsesr.train.module import StageModule
 from sparsesr.train.validation import ValidationSet, validate
 
@@ -124,7 +125,8 @@ def save_state(module: StageModule, optimizer: torch.optim.Optimizer, to: Experi
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    write_atomically(to.last_path(module.stage.name), lambda part: torch.save(state, part))
+    with atomic_output(to.last_path(module.stage.name), overwrite=True) as part:
+        torch.save(state, part)
 
 
 class Resume(Callback):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sparsesr.io import atomic_output
 from sparsesr.train.recipe import Recipe, RecipeError
 from sparsesr.train.recipe_file import differences, parse_recipe
 
@@ -128,13 +127,13 @@ class Experiment:
             rows = [row for row in csv.DictReader(file) if None not in row.values()]
         kept = [row for row in rows if row["stage"] != stage or int(row["step"] or 0) <= step]
 
-        def write(path: Path) -> None:
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, METRIC_COLUMNS)
-                writer.writeheader()
-                writer.writerows(kept)
-
-        write_atomically(self.metrics, write)
+        with (
+            atomic_output(self.metrics, overwrite=True) as part,
+            open(part, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, METRIC_COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
 
 
 def environment() -> dict[str, Any]:
@@ -155,20 +154,8 @@ def environment() -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write(part)` on a scratch file beside `path`, then rename it to `path`."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        write(part)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_output(path, overwrite=True) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _free_name(path: Path) -> Path:

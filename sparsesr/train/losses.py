@@ -7,10 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from sparsesr.metrics import LUMA
 from sparsesr.ops import patch_grid
-
-# ITU-R BT.601 luma of [0,1] RGB; the constants cancel in the mask target's normalisation.
-_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 
 
 def l1(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -46,7 +44,7 @@ def mask_target(refined: torch.Tensor, coarse: torch.Tensor, cell: int) -> torch
             f"mask_target: expected sides divisible by {cell} (scale times patch size), "
             f"got {height}x{width}: choose lr_crop as a multiple of the patch size"
         )
-    weights = torch.tensor(_LUMA, device=refined.device).view(1, 3, 1, 1)
+    weights = torch.tensor(LUMA, device=refined.device).view(1, 3, 1, 1) / 255
     luma = ((refined.float() - coarse.float()) * weights).sum(1, keepdim=True)
     return min_max(F.avg_pool2d(min_max(luma.abs()), cell))
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sparsesr.data import HRFolder, PatchBatches
+from sparsesr.io import atomic_output
 from sparsesr.models import save_weights
-from sparsesr.train.experiment import Experiment, ExperimentError, write_atomically
+from sparsesr.train.experiment import Experiment, ExperimentError
 from sparsesr.train.initial import (
     check_models,
     initialise,
@@ -143,7 +144,8 @@ def _run_stage(
     if trainer.is_global_zero:
         weights = {key: value.cpu() for key, value in module.average.net.state_dict().items()}
         path = experiment.weights_path(stage.name)
-        write_atomically(path, lambda part: torch.save(weights, part))
+        with atomic_output(path, overwrite=True) as part:
+            torch.save(weights, part)
 
 
 def _batches(folder: HRFolder, recipe: Recipe, stage: StageConfig) -> PatchBatches:

@@ -9,6 +9,7 @@ import torch
 
 from sparsesr.data import load_pair, paired_images
 from sparsesr.metrics import psnr, ssim
+from sparsesr.nn import selects_patches
 from sparsesr.ops import patch_grid
 from sparsesr.train.losses import mask_sample
 
@@ -71,7 +72,7 @@ def final_metrics(net: Any, images: ValidationSet) -> dict[str, Any]:
 
     def measure(lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
         choices: dict[str, dict[str, int]] = {"": {}}
-        if hasattr(net, "mask"):
+        if selects_patches(net):
             rows, columns = patch_grid(lr.shape[-2], lr.shape[-1], net.patch_size)
             cells = rows * columns
             choices = {str(k): {"k": k} for k in (0, images.k)} | {"all": {"k": cells}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparsesr.metrics import FULL_RANGE_LUMA
 from sparsesr.viz.text import text_bar
 
 OUTLINE = (255, 176, 32)
@@ -52,7 +53,7 @@ def mask_overlay(
     chosen = np.zeros(rows * cols, dtype=bool)
     chosen[numbers] = True
     inside = chosen.reshape(rows, cols).repeat(patch, 0).repeat(patch, 1)[:height, :width]
-    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    grey = image.astype(np.float32) @ np.array(FULL_RANGE_LUMA, np.float32)
     picture = np.where(inside[..., None], image, (_DIM * grey)[..., None]).astype(np.uint8)
     picture[_outline(inside, 2 if patch >= 12 else 1)] = OUTLINE
     if not legend:

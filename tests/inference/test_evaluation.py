@@ -149,7 +149,7 @@ def test_pcsr_protocol(net: torch.nn.Module, dataset: Path) -> None:
     [
         ({"k": "some"}, "expected k 'paper', 'all', an int or a fraction, got 'some'"),
         ({"k": -4}, "expected k >= 0, got -4"),
-        ({"k": 1.5}, r"expected a budget in \[0, 1\], got 1.5"),
+        ({"k": 1.5}, r"expected budget in \[0, 1\], got 1.5"),
         ({"convention": "lab"}, "expected convention in y, rgb, pcsr; got 'lab'"),
         ({"order": "best"}, "expected order in largest, random, smallest; got 'best'"),
         ({"mask": "none"}, "expected mask in predicted, oracle; got 'none'"),
