@@ -47,7 +47,7 @@ class Metrics(Callback):
         if last or due or (stage.log_every and step % stage.log_every == 0):
             row = self._row(trainer, pl_module)
             if (last or due) and self.images is not None:
-                values = validate(pl_module.average.net, self.images, stage.name)
+                values = validate(pl_module.average.net, self.images, stage.step)
                 row.update({key: round(value, 5) for key, value in values.items()})
                 log.info("%s", _describe(row, stage.iterations))
                 self._since = time.perf_counter()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sparsesr.models import create_model, identity_init_
-from sparsesr.train.recipe import InitConfig, Recipe, RecipeError, StageConfig
+from sparsesr.train.recipe import InitConfig, Recipe, RecipeError, StageConfig, step_of
 
 PARTS = ("base", "refine", "mask")
 
@@ -19,7 +19,7 @@ _LATER_OPTIONS = {"dnet": ("patch_size", "k", "mask_channels"), "allnet": ("k", 
 
 def make_net(recipe: Recipe, stage: str) -> Any:
     """The model that `stage` trains, with those of the recipe's options that it has."""
-    later = _LATER_OPTIONS.get(stage, ())
+    later = _LATER_OPTIONS.get(step_of(stage), ())
     options = {key: value for key, value in recipe.model_options.items() if key not in later}
     try:
         return create_model(recipe.stage_model(stage), scale=recipe.scale, **options)
@@ -41,7 +41,7 @@ def check_models(recipe: Recipe) -> None:
                     f"stages.{stage.name}.freeze: {recipe.stage_model(stage.name)} has no {part!r}"
                 )
         crop = stage.lr_crop or recipe.data.lr_crop
-        if stage.name == "mask" and crop % net.patch_size:
+        if stage.step == "mask" and crop % net.patch_size:
             raise RecipeError(
                 f"stages.mask: lr_crop {crop} is no multiple of the patch size {net.patch_size}"
             )
@@ -49,7 +49,7 @@ def check_models(recipe: Recipe) -> None:
 
 def frozen_parts(stage: StageConfig) -> tuple[str, ...]:
     """Names of the sub-modules that `stage` leaves untouched."""
-    always = ("base", "refine") if stage.name == "mask" else ()
+    always = ("base", "refine") if stage.step == "mask" else ()
     return tuple(dict.fromkeys((*always, *stage.freeze)))
 
 

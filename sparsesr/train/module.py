@@ -52,7 +52,7 @@ class StageModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """Loss of one batch (lr [N,3,h,w], hr [N,3,sh,sw])."""
         lr, hr = (image.contiguous(memory_format=self.memory_format) for image in batch)
-        terms = self.mask_terms(lr) if self.stage.name == "mask" else self.image_terms(lr, hr)
+        terms = self.mask_terms(lr) if self.stage.step == "mask" else self.image_terms(lr, hr)
         weights = self.stage.loss
         loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
         self.losses = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}

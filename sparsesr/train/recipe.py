@@ -14,6 +14,11 @@ class RecipeError(ValueError):
     """A recipe that cannot be used: unknown key, wrong type, impossible value."""
 
 
+def step_of(stage: str) -> str:
+    """The step that a stage of this name is a round of: "allnet" of "allnet-2"."""
+    return stage.partition("-")[0]
+
+
 def _require(condition: bool, text: str) -> None:
     if not condition:
         raise RecipeError(text)
@@ -106,7 +111,8 @@ class OptimizerConfig:
 class StageConfig:
     """One step of the training.
 
-    `name`: dnet, allnet or mask. `ema`: decay of the weight average that is evaluated and handed
+    `name`: dnet, allnet or mask, or one of these with a suffix for another round of the same step
+    (allnet-2). `ema`: decay of the weight average that is evaluated and handed
     on, 0 for none. `val_every`, `checkpoint_every`, `log_every`: in steps, 0 for never (a stage is
     always evaluated and saved at its end). `batch`, `lr_crop`: override those of `data`. `freeze`:
     sub-modules that keep their weights (mask always freezes base and refine).
@@ -126,7 +132,11 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         known = ", ".join(STAGES)
-        _require(self.name in STAGES, f"name: expected one of {known}, got {self.name!r}")
+        _require(
+            self.step in STAGES and not self.name.endswith("-"),
+            f"name: expected one of {known}, or one of them with a suffix (allnet-2), "
+            f"got {self.name!r}",
+        )
         _require(self.iterations >= 1, f"iterations: expected >= 1, got {self.iterations}")
         _require(0 <= self.ema < 1, f"ema: expected a decay in [0, 1), got {self.ema}")
         for key in ("val_every", "checkpoint_every", "log_every"):
@@ -145,6 +155,11 @@ class StageConfig:
             f"optimizer.warmup: expected less than a period ({period} steps), "
             f"got {self.optimizer.warmup}",
         )
+
+    @property
+    def step(self) -> str:
+        """Which of the three steps the stage is a round of: dnet, allnet or mask."""
+        return step_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -185,9 +200,11 @@ class Recipe:
             _require(value in known, f"{key}: expected one of {', '.join(known)}, got {value!r}")
         names = [stage.name for stage in self.stages]
         _require(bool(names), "stages: expected at least one stage")
+        steps = [STAGES.index(stage.step) for stage in self.stages]
         _require(
-            sorted(set(names), key=STAGES.index) == names,
-            f"stages: expected each once, in the order {', '.join(STAGES)}; got {', '.join(names)}",
+            len(set(names)) == len(names) and steps == sorted(steps),
+            f"stages: expected each name once, in the order {', '.join(STAGES)}; "
+            f"got {', '.join(names)}",
         )
 
     @property
@@ -197,7 +214,8 @@ class Recipe:
 
     def stage_model(self, stage: str) -> str:
         """Name of the model that `stage` trains."""
-        return self.model if stage == "mask" else f"{self.family}-{stage}"
+        step = step_of(stage)
+        return self.model if step == "mask" else f"{self.family}-{step}"
 
     def first_step(self, stage: str) -> int:
         """Steps of all stages before `stage`: batches continue where those ended."""

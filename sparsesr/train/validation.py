@@ -36,23 +36,23 @@ class ValidationSet:
 
 
 @torch.no_grad()
-def validate(net: Any, images: ValidationSet, stage: str) -> dict[str, float]:
-    """Y-PSNR in dB (border = scale) of SR and coarse image; stage mask adds its own measures.
+def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
+    """Y-PSNR in dB (border = scale) of SR and coarse image; step mask adds its own measures.
 
-    `val_psnr`: the stage's output (all patches for dnet and allnet, `images.k` for mask);
+    `val_psnr`: the step's output (all patches for dnet and allnet, `images.k` for mask);
     `val_psnr_coarse`: the Base-Net's. `val_mask_l1`: mean|M - T|, each image its own batch.
     """
     device = next(net.parameters()).device
 
     def measure(lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
         lr = lr.to(device)
-        keys = {"k": images.k} if stage == "mask" else {}
+        keys = {"k": images.k} if step == "mask" else {}
         out = net(lr, return_details=True, **keys)
         row = {
             "val_psnr": psnr(out.sr.float().cpu(), hr, border=images.scale),
             "val_psnr_coarse": psnr(out.coarse.float().cpu(), hr, border=images.scale),
         }
-        if stage == "mask":
+        if step == "mask":
             row["val_mask_l1"] = _mask_error(net, lr)
         return row
 

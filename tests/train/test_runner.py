@@ -239,3 +239,21 @@ def test_clipping_and_restarts_of_the_schedule(recipe_text: str, tmp_path: Path)
     state = load(output / "checkpoints" / "dnet-last.pt")
     shipped = load(output / "checkpoints" / "dnet.pt")
     assert all(torch.equal(state["module"][f"net.{k}"], v) for k, v in shipped.items())
+
+
+def test_another_round_of_a_step(straight: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """allnet-2 goes on from allnet's weights, and can be added before the mask has begun."""
+    dnet, allnet, mask = recipe.stages
+    again = dataclasses.replace(allnet, name="allnet-2", iterations=4)
+    longer = dataclasses.replace(recipe, stages=(dnet, allnet, again, mask))
+    assert longer.stage_model("allnet-2") == "fsrcnn-allnet"
+    output = tmp_path / "longer"
+    run(dataclasses.replace(recipe, stages=(dnet, allnet)), output)
+    run(longer, output)
+    weights = {name: load(output / "checkpoints" / f"{name}.pt") for name in ("allnet", "allnet-2")}
+    assert equal(weights["allnet"], load(straight / "checkpoints" / "allnet.pt"))
+    assert not equal(weights["allnet"], weights["allnet-2"])
+    final = load(output / "checkpoints" / "mask.pt")
+    assert all(torch.equal(final[key], value) for key, value in weights["allnet-2"].items())
+    card = json.loads((output / "fsrcnn-mga-x2.json").read_text())
+    assert card["steps"] == {"dnet": 6, "allnet": 6, "allnet-2": 4, "mask": 6}
