@@ -43,7 +43,7 @@ class Case:
         return x.contiguous(memory_format=LAYOUTS[self.layout])
 
     def mask(self) -> Tensor:
-        """Random scores [1,Gh,Gw] without ties."""
+        """Random scores [1,Gh,Gw]; float32, and so without ties."""
         rows, cols = self.grid
         return torch.randperm(rows * cols).float().view(1, rows, cols) / (rows * cols)
 
@@ -54,8 +54,13 @@ class Case:
 
     @property
     def asked(self) -> bool:
-        """Whether the speed targets of the patch ops are stated for this map."""
+        """Whether the CPU's speed targets of the patch ops are stated for this map."""
         return (self.channels, self.height, self.width, self.layout) == (64, 256, 256, "NHWC")
+
+    @property
+    def asked_of_gpu(self) -> bool:
+        """Whether a GPU's are: 4K-class sizes, enough patches to fill it."""
+        return self.height >= 540 and self.k >= 8100
 
     def __str__(self) -> str:
         return f"C{self.channels}-{self.width}x{self.height}-{self.layout}-K{self.k}"
@@ -83,14 +88,18 @@ class Case:
         }
 
 
-def map_cases(quick: bool) -> list[Case]:
-    """Every map of the patch-op benches; one small one for a smoke run."""
+def map_cases(quick: bool, gpu: bool) -> list[Case]:
+    """Every map of the patch-op benches; one small one for a smoke run.
+
+    On a GPU LR 480x270, 960x540 (4K at x4) and 1920x1080 (4K at x2).
+    """
     if quick:
         return [Case(12, 30, 32, layout, 6) for layout in LAYOUTS]
+    sizes = ((270, 480), (540, 960), (1080, 1920)) if gpu else ((256, 256), (270, 480))
     return [
         Case(channels, height, width, layout, k)
         for channels in (64, 12)
-        for height, width in ((256, 256), (270, 480))
+        for height, width in sizes
         for layout in LAYOUTS
-        for k in (205, 410, 1024, 2048)
+        for k in ((1000, 4050, 8100) if gpu else (205, 410, 1024, 2048))
     ]

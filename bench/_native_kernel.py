@@ -30,14 +30,14 @@ class NativeKernel:
 
 
 def native_kernel(op: str, out: Tensor, *args: Any) -> NativeKernel | None:
-    """The bare kernel of an op that writes `out`, or None where the native ops are absent.
+    """The bare CPU kernel of an op that writes `out`; None on a GPU, or where it is not built.
 
     Args:
         op: name in the compiled module.
         out: the output the caller wants to see.
         args: the kernel's arguments in its own order, outputs among them, without the threads.
     """
-    if not {b.name: b.available for b in sparsesr.backends()}["cpu"]:
+    if not out.is_cpu or not {b.name: b.available for b in sparsesr.backends()}["cpu"]:
         return None
     function = getattr(_native._loaded().cpu, op)
     views = [_native._view(op, "argument", a) if isinstance(a, Tensor) else a for a in args]

@@ -115,7 +115,8 @@ def dense_contenders(dnet: nn.Module, lr: Tensor) -> list[Contender]:
     coarse_macs = complexity(sparsesr.create_model(_sibling(dnet, "base"), dnet.scale), size).macs
     trunk = complexity(_Trunk(dnet.base), size).macs
     found = []
-    for upsampler in UPSAMPLERS:
+    deconvolves = any(isinstance(m, SubPixelConvTranspose2d) for m in dnet.modules())
+    for upsampler in UPSAMPLERS if deconvolves else ("sub-pixel",):
         for layout, memory_format in LAYOUTS.items():
             net = with_upsampler(dnet, upsampler).to(memory_format=memory_format)
             x = lr.contiguous(memory_format=memory_format)

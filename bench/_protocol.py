@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor
 
 LONG = 0.02
+VERY_LONG, FEW_ROUNDS = 2.0, 3
 Call = Callable[[], object]
 
 CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}
@@ -30,6 +30,7 @@ class Timing:
     minimum: float
     rounds: int
     calls: int  # calls per round; a round's sample is their mean
+    graphed: bool = False  # replayed from a CUDA graph
 
     @property
     def spread(self) -> float:
@@ -58,10 +59,11 @@ def interleave(
 
     A turn is one untimed call, so that each meets warm caches, and as many timed ones as fill
     `block` seconds. Calls of more than `LONG` seconds are not warmed: what a cache keeps from the
-    call before is nothing to them. Every round starts with another contender.
+    call before is nothing to them. Every round starts with another contender. Where one takes
+    more than `VERY_LONG` seconds, `FEW_ROUNDS` rounds are enough.
 
     Args:
-        contenders: name -> function to time; all are called three times beforehand.
+        contenders: name -> function to time; all are called up to three times beforehand.
         rounds: samples per contender, >= 1.
         block: seconds a sample should last.
         clock: "cpu" (CPU time of the whole process, other threads of an engine included) or "wall".
@@ -80,6 +82,8 @@ def interleave(
     now = CLOCKS[clock]
     names = list(contenders)
     cost = {name: _seconds(contenders[name]) for name in names}
+    if max(cost.values()) > VERY_LONG:
+        rounds = min(rounds, FEW_ROUNDS)
     calls = {name: max(1, round(block / cost[name])) for name in names}
     samples: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
@@ -88,7 +92,7 @@ def interleave(
             if cost[name] < LONG:
                 contenders[name]()
             samples[name].append(_sample(contenders[name], calls[name], now))
-    return {name: _timing(samples[name], calls[name]) for name in names}
+    return {name: timing_of(samples[name], calls[name]) for name in names}
 
 
 def _sample(call: Call, calls: int, now: Callable[[], float]) -> float:
@@ -99,17 +103,20 @@ def _sample(call: Call, calls: int, now: Callable[[], float]) -> float:
 
 
 def _seconds(call: Call) -> float:
-    """About what a call costs: the better of two after a first one."""
-    call()
+    """About what a call costs: the better of two after a first one, unless that was a long one."""
+    first = _sample(call, 1, time.perf_counter)
+    if first > VERY_LONG:
+        return first
     return max(1e-7, min(_sample(call, 1, time.perf_counter) for _ in range(2)))
 
 
-def _timing(samples: list[float], calls: int) -> Timing:
+def timing_of(samples: list[float], calls: int, graphed: bool = False) -> Timing:
+    """Median, quartiles and minimum of samples in seconds."""
     median = statistics.median(samples)
     if len(samples) == 1:
-        return Timing(median, median, median, median, 1, calls)
+        return Timing(median, median, median, median, 1, calls, graphed)
     lower, _, upper = statistics.quantiles(samples, n=4, method="inclusive")
-    return Timing(median, lower, upper, min(samples), len(samples), calls)
+    return Timing(median, lower, upper, min(samples), len(samples), calls, graphed)
 
 
 def verify(name: str, got: Tensor, want: Tensor, atol: float = 0.0, outliers: float = 0.0) -> None:
@@ -134,18 +141,3 @@ def verify(name: str, got: Tensor, want: Tensor, atol: float = 0.0, outliers: fl
     assert wrong <= outliers, (
         f"{name}: {100 * wrong:.3g} % of the values differ by more than {atol:g} (worst {worst:g})"
     )
-
-
-def conv_gflops(quick: bool = False) -> float:
-    """GFLOP/s of torch's own 3x3 64->64 convolution, channels_last fp32, on the current threads.
-
-    Stands in for the machine's FMA peak, of which oneDNN reaches 95 % or more in this shape.
-    """
-    side = 64 if quick else 256
-    layout = torch.channels_last
-    x = torch.randn(1, 64, side, side).contiguous(memory_format=layout)
-    conv = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=layout)
-    clock = pick_clock("auto", torch.get_num_threads())
-    with torch.no_grad():
-        timing = interleave({"conv": lambda: conv(x)}, 3 if quick else 9, clock=clock)
-    return 2 * 64 * 64 * 9 * side**2 / timing["conv"].minimum / 1e9

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -14,6 +16,9 @@ from typing import Any
 
 import torch
 from _protocol import Timing
+
+import sparsesr
+import sparsesr.ops._native
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -81,9 +86,10 @@ class Report:
         part.replace(path)
 
 
-def machine_facts() -> dict[str, Any]:
+def machine_facts(device: torch.device) -> dict[str, Any]:
     """Machine, versions and commit: what a figure means nothing without."""
     return {
+        **(_gpu_facts() if device.type == "cuda" else {}),
         "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
@@ -92,6 +98,18 @@ def machine_facts() -> dict[str, Any]:
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _gpu_facts() -> dict[str, Any]:
+    native = sparsesr.ops._native.build_info() if sparsesr.ops._native.available() else {}
+    triton = importlib.util.find_spec("triton") is not None
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "compute_capability": ".".join(map(str, torch.cuda.get_device_capability())),
+        "driver": native.get("cuda", {}).get("driver_version"),
+        "cuda": torch.version.cuda,
+        "triton": importlib.metadata.version("triton") if triton else None,
     }
 
 

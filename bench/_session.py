@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from _protocol import Call, Timing, conv_gflops, interleave
+import torch
+from _gpu import interleave_gpu
+from _protocol import Call, Timing, interleave
 from _report import Report
+
+import sparsesr
+from sparsesr import use_backend
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -18,8 +26,9 @@ class Bench:
         compile: torch.compile'd contenders wanted.
         threads: threads of torch and of the kernels.
         rounds: samples per contender, None to leave it to the bench.
-        clock: "cpu" or "wall".
+        clock: "cpu", "wall" or "gpu".
         report: where rows go.
+        device, dtype: torch's defaults during the session.
     """
 
     quick: bool
@@ -28,19 +37,62 @@ class Bench:
     rounds: int | None
     clock: str
     report: Report
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def gpu(self) -> bool:
+        """Whether the benches run on a GPU."""
+        return self.device.type == "cuda"
+
+    def backends(self) -> list[str]:
+        """The backends that get rows of their own beside `op`, the automatic choice."""
+        present = [b.name for b in sparsesr.backends() if b.available]
+        wanted = ("cuda", "triton", "reference") if self.gpu else ("reference",)
+        return [name for name in wanted if name in present]
+
+    def own(self, kernel: str) -> tuple[str, ...]:
+        """The contenders that are our own beside `op`: backends on a GPU, else the bare kernel."""
+        return ("cuda", "triton") if self.gpu else (kernel,)
 
     def time(self, contenders: dict[str, Call], rounds: int = 15) -> dict[str, Timing]:
         """Interleaved timings of verified contenders; --rounds and --quick overrule `rounds`."""
         block = 2e-4 if self.quick else 4e-3
         rounds = self.rounds or (3 if self.quick else rounds)
+        if self.gpu:
+            return interleave_gpu(contenders, 2 * rounds)
         return interleave(contenders, rounds, block, self.clock)
 
     def peak(self) -> float:
         """GFLOP/s of the convolution that stands in for the FMA peak, measured once a session."""
         facts = self.report.facts
-        if "conv64_gflops" not in facts:
-            facts["conv64_gflops"] = round(conv_gflops(self.quick), 1)
-        return float(facts["conv64_gflops"])
+        name = f"conv{self._probe_channels}_gflops"
+        if name not in facts:
+            facts[name] = round(self._conv_gflops(), 1)
+        return float(facts[name])
+
+    @property
+    def _probe_channels(self) -> int:
+        return 256 if self.gpu else 64
+
+    def _conv_gflops(self) -> float:
+        """torch's own 3x3 convolution, channels_last: on a CPU oneDNN reaches 95 % of the peak."""
+        channels, side = self._probe_channels, 64 if self.quick else 256
+        layout = torch.channels_last
+        x = torch.randn(1, channels, side, side).contiguous(memory_format=layout)
+        conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(memory_format=layout)
+        timing = self.time({"conv": lambda: conv(x)}, rounds=9)["conv"]
+        return 2 * channels * channels * 9 * side**2 / timing.minimum / 1e9
+
+
+def under(backend: str, call: Callable[[], Result]) -> Callable[[], Result]:
+    """The same call on one backend."""
+
+    def run() -> Result:
+        with use_backend(backend):
+            return call()
+
+    return run
 
 
 def microseconds(timings: dict[str, Timing], names: tuple[str, ...]) -> dict[str, str]:
@@ -77,4 +129,11 @@ def rate(timings: dict[str, Timing], name: str, size: int) -> float:
 
 def smoke(benchmark: Any, call: Call, timing: Timing) -> None:
     """Let pytest-benchmark time our op too, for its own comparison of two commits."""
-    benchmark.pedantic(call, rounds=3, iterations=timing.calls, warmup_rounds=1)
+
+    def finished() -> None:
+        call()
+        torch.cuda.synchronize()
+
+    on_gpu = torch.get_default_device().type == "cuda"
+    run = finished if on_gpu else call
+    benchmark.pedantic(run, rounds=3, iterations=timing.calls, warmup_rounds=1)

@@ -9,7 +9,7 @@ import torch
 from _maps import HALO, LAYOUTS, PATCH_SIZE, Case
 from _native_kernel import native_kernel
 from _protocol import Timing, verify
-from _session import Bench, gigabytes, met, microseconds, smoke
+from _session import Bench, gigabytes, met, microseconds, smoke, under
 
 import sparsesr
 from sparsesr import ops, use_backend
@@ -26,10 +26,6 @@ def bench_select_gather_patches(bench: Bench, case: Case, benchmark: Any) -> Non
     def op() -> tuple[torch.Tensor, torch.Tensor]:
         return ops.select_gather_patches(mask, x, case.k, PATCH_SIZE, HALO)
 
-    def reference() -> tuple[torch.Tensor, torch.Tensor]:
-        with use_backend("reference"):
-            return op()
-
     def two_ops() -> torch.Tensor:
         return ops.gather_patches(x, ops.select_patches(mask, case.k), PATCH_SIZE, HALO)
 
@@ -37,12 +33,15 @@ def bench_select_gather_patches(bench: Bench, case: Case, benchmark: Any) -> Non
         where = paper_style.select_patches(mask, case.k)
         return paper_style.gather_patches(x, where, PATCH_SIZE, HALO)
 
-    want, index = reference()
-    verify("op", op()[0], want)
-    verify("op index", op()[1], index)
+    want, index = under("reference", op)()
     verify("two ops", two_ops(), want)
     verify("paper", paper(), want)
-    contenders = {"op": op, "two ops": two_ops, "reference": reference, "paper": paper}
+    ours = {"op": op} | {name: under(name, op) for name in bench.backends()}
+    for name, call in ours.items():
+        patches, chosen = call()
+        verify(name, patches, want)
+        verify(f"{name} index", chosen, index)
+    contenders = {**ours, "two ops": two_ops, "paper": paper}
     own, own_index = torch.empty_like(want), torch.empty_like(index)
     kernel = native_kernel(
         "select_gather_patches", own, mask, x, own_index, own, PATCH_SIZE, HALO, PATCH_SIZE, True
@@ -57,7 +56,7 @@ def bench_select_gather_patches(bench: Bench, case: Case, benchmark: Any) -> Non
     bench.report.table("select_gather_patches", TITLE).rows.append(
         {
             **case.cells(),
-            **microseconds(timings, ("op", "kernel", "two ops", "reference", "paper")),
+            **microseconds(timings, ("op", *bench.own("kernel"), "two ops", "reference", "paper")),
             **gigabytes(timings, ("op",), size),
             "paper/op": f"{timings['paper'].median / timings['op'].median:.1f}x",
             "spread": f"{100 * timings['op'].spread:.0f}%",

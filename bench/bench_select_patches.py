@@ -9,19 +9,21 @@ import torch
 from _maps import Case
 from _native_kernel import native_kernel
 from _protocol import Timing, verify
-from _session import Bench, microseconds, smoke
+from _session import Bench, met, microseconds, smoke, under
 
-from sparsesr import ops, use_backend
+from sparsesr import ops
 
 TITLE = """select_patches. op: as a user calls it; kernel: native code alone, output allocated;
 topk: torch.topk and a sort; paper: topk, 0/1 map, nonzero."""
 
 
-def cases(quick: bool) -> list[Case]:
-    """Masks of 256x256, 480x270 and 1920x1080 LR pixels at p=4; channels play no part."""
+def cases(quick: bool, gpu: bool) -> list[Case]:
+    """Masks of LR images at p=4, up to 129,600 scores; channels play no part."""
     if quick:
         return [Case(1, 30, 32, "NCHW", 6)]
     sizes = ((256, 256), (270, 480), (1080, 1920))
+    if gpu:
+        sizes = ((270, 480), (540, 960), (1080, 1920))
     return [Case(1, h, w, "NCHW", k) for h, w in sizes for k in (205, 1000, 2048)]
 
 
@@ -32,20 +34,17 @@ def bench_select_patches(bench: Bench, case: Case, benchmark: Any) -> None:
     def op() -> torch.Tensor:
         return ops.select_patches(mask, case.k)
 
-    def reference() -> torch.Tensor:
-        with use_backend("reference"):
-            return op()
-
     def topk() -> torch.Tensor:
         return mask.flatten(1).topk(case.k, dim=1, sorted=False).indices.sort(dim=1).values
 
     def paper() -> torch.Tensor:
         return paper_style.select_patches(mask, case.k)
 
-    want = reference()
-    contenders = {"op": op, "reference": reference, "topk": topk, "paper": paper}
-    for name in ("op", "topk", "paper"):
-        verify(name, contenders[name]().view_as(want), want)
+    want = under("reference", op)()
+    contenders = {"op": op, "topk": topk, "paper": paper}
+    contenders |= {name: under(name, op) for name in bench.backends()}
+    for name, call in contenders.items():
+        verify(name, call().view_as(want), want)
     own = torch.empty_like(want)
     kernel = native_kernel("select_patches", own, mask, own, True)
     if kernel is not None:
@@ -62,8 +61,10 @@ def _report(bench: Bench, case: Case, timings: dict[str, Timing]) -> None:
     cells = {name: text for name, text in case.cells().items() if name not in ("C", "layout")}
     cells |= {
         "mask": f"{rows}x{cols}",
-        **microseconds(timings, ("op", "kernel", "reference", "topk", "paper")),
+        **microseconds(timings, ("op", *bench.own("kernel"), "reference", "topk", "paper")),
         "paper/op": f"{timings['paper'].median / timings['op'].median:.1f}x",
         "spread": f"{100 * timings['op'].spread:.0f}%",
     }
+    if bench.gpu and rows * cols == 32400:
+        cells["goals"] = f"op <=20 us {met(20e-6, timings['op'].median)}"
     bench.report.table("select_patches", TITLE).rows.append(cells)

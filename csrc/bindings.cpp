@@ -8,6 +8,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/ops.h"
 #ifdef SPARSESR_CUDA
+#include "cuda/ops.h"
 #include "cuda/runtime.h"
 #endif
 
@@ -17,7 +18,7 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 1;
+constexpr int kAbi = 2;
 
 bool read_extents(PyObject* tuple, int64_t* out, int rank) {
   for (int d = 0; d < rank; ++d) {
@@ -113,6 +114,87 @@ void bind_cpu_ops(py::module_& m) {
       ReleaseGil());
 }
 
+#ifdef SPARSESR_CUDA
+
+namespace cuda = sparsesr::cuda;
+
+void* stream_of(uintptr_t handle) { return reinterpret_cast<void*>(handle); }
+
+// As on the CPU, with a stream handle for the thread count and workspaces where ops need them.
+void bind_cuda_ops(py::module_& m) {
+  m.def(
+      "select_patches",
+      [](const TensorView& mask, const TensorView& index, bool largest, uintptr_t stream) {
+        cuda::select_patches(mask, index, largest, stream_of(stream));
+      },
+      ReleaseGil());
+  m.def(
+      "gather_patches",
+      [](const TensorView& x, const TensorView& index, const TensorView& patches,
+         int64_t patch_size, int64_t halo, int64_t stride, uintptr_t stream) {
+        cuda::gather_patches(x, index, patches, {patch_size, halo, stride}, stream_of(stream));
+      },
+      ReleaseGil());
+  m.def(
+      "gather_patches_backward",
+      [](const TensorView& grad, const TensorView& index, const TensorView& grad_x,
+         const TensorView& workspace, int64_t patch_size, int64_t halo, int64_t stride,
+         uintptr_t stream) {
+        cuda::gather_patches_backward(grad, index, grad_x, workspace, {patch_size, halo, stride},
+                                      stream_of(stream));
+      },
+      ReleaseGil());
+  m.def(
+      "select_gather_patches",
+      [](const TensorView& mask, const TensorView& x, const TensorView& index,
+         const TensorView& patches, int64_t patch_size, int64_t halo, int64_t stride, bool largest,
+         uintptr_t stream) {
+        cuda::select_gather_patches(mask, x, index, patches, {patch_size, halo, stride}, largest,
+                                    stream_of(stream));
+      },
+      ReleaseGil());
+  m.def(
+      "scatter_patches",
+      [](const TensorView& canvas, const TensorView& patches, const TensorView& index,
+         const TensorView& out, const TensorView& workspace, int64_t patch_size, int64_t stride,
+         bool mean, uintptr_t stream) {
+        cuda::scatter_patches(canvas, patches, index, out, workspace,
+                              {patch_size, /*halo=*/0, stride}, reduce_of(mean), stream_of(stream));
+      },
+      ReleaseGil());
+  m.def(
+      "scatter_patches_backward",
+      [](const TensorView& grad, const TensorView& index, const TensorView& grad_canvas,
+         const TensorView& grad_patches, const TensorView& workspace, int64_t patch_size,
+         int64_t stride, bool mean, uintptr_t stream) {
+        cuda::scatter_patches_backward(grad, index, grad_canvas, grad_patches, workspace,
+                                       {patch_size, /*halo=*/0, stride}, reduce_of(mean),
+                                       stream_of(stream));
+      },
+      ReleaseGil());
+}
+
+// Elements of the int32 workspaces.
+void bind_cuda_workspaces(py::module_& m) {
+  m.def("gather_patches_backward_workspace", [](int64_t batch, int64_t height, int64_t width,
+                                                int64_t patch_size, int64_t halo, int64_t stride) {
+    return cuda::gather_patches_backward_workspace(batch, height, width,
+                                                   {patch_size, halo, stride});
+  });
+  m.def("scatter_patches_workspace", [](int64_t batch, int64_t height, int64_t width,
+                                        int64_t patch_size, int64_t stride, bool in_place) {
+    return cuda::scatter_patches_workspace(batch, height, width, {patch_size, /*halo=*/0, stride},
+                                           in_place);
+  });
+  m.def("scatter_patches_backward_workspace",
+        [](int64_t batch, int64_t height, int64_t width, int64_t patch_size, int64_t stride) {
+          return cuda::scatter_patches_backward_workspace(batch, height, width,
+                                                          {patch_size, /*halo=*/0, stride});
+        });
+}
+
+#endif
+
 // What `sparsesr env` prints of the CUDA part; every entry is there whether or not it was compiled.
 py::dict cuda_info() {
   py::dict info;
@@ -162,4 +244,9 @@ PYBIND11_MODULE(_native, m) {
   m.def("cuda_info", &cuda_info);
   py::module_ cpu_ops = m.def_submodule("cpu", "The ops on host memory.");
   bind_cpu_ops(cpu_ops);
+#ifdef SPARSESR_CUDA
+  py::module_ cuda_ops = m.def_submodule("cuda", "The ops on a GPU: queued, not waited for.");
+  bind_cuda_ops(cuda_ops);
+  bind_cuda_workspaces(cuda_ops);
+#endif
 }

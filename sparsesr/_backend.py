@@ -20,15 +20,18 @@ from typing import Any
 
 import torch
 
+from ._gpu_choice import preference
+
 log = logging.getLogger("sparsesr")
 
 BACKENDS = ("reference", "cpu", "cuda", "triton")
+# Beside the ops, each of them but the reference has `load_error()` and `DEVICES`.
 _MODULES = {
     "reference": "sparsesr.ops.reference",
     "cpu": "sparsesr.ops._native",
+    "cuda": "sparsesr.ops._cuda",
+    "triton": "sparsesr.ops._triton",
 }
-_DEVICES = {"reference": None, "cpu": "cpu", "cuda": "cuda", "triton": "cuda"}
-_PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
 
 
 @dataclass(frozen=True)
@@ -89,27 +92,26 @@ def requested_backend() -> str:
     return name
 
 
-def implementation(op: str, device: torch.device) -> Callable[..., Any]:
-    """The function that runs ``op`` on tensors of ``device`` under the requested backend.
+def implementation(op: str, first: torch.Tensor) -> Callable[..., Any]:
+    """The function that runs ``op`` on its ``first`` tensor under the requested backend.
 
     Raises:
         RuntimeError: a backend asked for by name is absent, or runs on another device, or has no
             such op.
     """
-    name = requested_backend()
+    name, device = requested_backend(), first.device
     if name == "auto":
-        for candidate in _PREFERENCE.get(device.type, ("reference",)):
+        for candidate in _preference(op, first):
             if _missing(candidate) is None and (found := _find(candidate, op)) is not None:
                 if candidate == "reference":
                     _say_once(device.type)
                 return found
     if (why := _missing(name)) is not None:
         raise RuntimeError(f"{op}: backend {name!r} is not available: {why}")
-    wanted = _DEVICES[name]
-    if wanted is not None and wanted != device.type:
+    if name != "reference" and device.type not in _module(name).DEVICES:
         raise RuntimeError(
-            f"{op}: backend {name!r} runs on {wanted} tensors, got {device}; "
-            "move the tensor or use another backend"
+            f"{op}: backend {name!r} runs on {' or '.join(_module(name).DEVICES)} tensors, "
+            f"got {device}; move the tensor or use another backend"
         )
     found = _find(name, op)
     if found is None:
@@ -128,16 +130,16 @@ def _check_name(name: str, source: str) -> None:
         raise ValueError(f"{source}: expected one of {choices}; got {name!r}")
 
 
+def _preference(op: str, first: torch.Tensor) -> tuple[str, ...]:
+    if first.is_cuda:
+        return preference(op, first.numel())
+    return ("cpu", "reference") if first.is_cpu else ("reference",)
+
+
 @cache
 def _missing(name: str) -> str | None:
     """Why a backend cannot run here, or None. Cached: a build does not appear in mid-process."""
-    if name == "reference":
-        return None
-    if name == "cpu":
-        return _module("cpu").load_error()
-    if not torch.cuda.is_available():
-        return "torch sees no CUDA GPU"
-    return f"this version has no {name} ops yet; CUDA tensors run on the reference"
+    return None if name == "reference" else _module(name).load_error()
 
 
 @cache
@@ -146,14 +148,13 @@ def _module(name: str) -> ModuleType:
 
 
 def _find(name: str, op: str) -> Callable[..., Any] | None:
-    return getattr(_module(name), op, None) if name in _MODULES else None
+    return getattr(_module(name), op, None)
 
 
 @cache
 def _say_once(device_type: str) -> None:
-    reasons = "; ".join(
-        f"{n}: {_missing(n)}" for n in _PREFERENCE.get(device_type, ()) if _missing(n)
-    )
+    present = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}.get(device_type, ())
+    reasons = "; ".join(f"{n}: {_missing(n)}" for n in present if _missing(n))
     log.info(
         "sparsesr ops on %s tensors run on the plain-torch reference (%s)", device_type, reasons
     )

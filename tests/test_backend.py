@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 
 import sparsesr
-from sparsesr import _backend
+from sparsesr import _backend, _gpu_choice
 from sparsesr.ops import select_patches
 
 MASK = torch.rand(1, 3, 3)
+
+
+def test_choice_on_a_gpu(root: Path) -> None:
+    """The table names its evidence as soon as there is any, and covers every size of every op."""
+    results = {path.name for path in (root / "bench" / "results").glob("gpu-*.json")}
+    if _gpu_choice.EVIDENCE is None:
+        assert not results, "measured: let the rows decide CHOICE, and name the file"
+    else:
+        assert _gpu_choice.EVIDENCE in results
+    registered = {
+        n.split("::")[1] for n in torch._C._dispatch_get_all_op_names() if "sparsesr" in n
+    }
+    assert set(_gpu_choice.CHOICE) <= registered
+    for op in registered:
+        for elements in (0, 1, 10**6, 10**12):
+            assert sorted(_gpu_choice.preference(op, elements)) == ["cuda", "reference", "triton"]
 
 
 def test_unknown_backend() -> None:
@@ -75,7 +92,7 @@ def test_wrong_device(monkeypatch: pytest.MonkeyPatch) -> None:
         sparsesr.use_backend("cuda"),
         pytest.raises(RuntimeError, match="backend 'cuda' runs on cuda tensors, got cpu"),
     ):
-        _backend.implementation("select_patches", torch.device("cpu"))
+        _backend.implementation("select_patches", MASK)
 
 
 def test_backends_lists_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 # A package may import those to its right (and itself).
 ORDER = ["cli", "inference", "train", "models", "nn", "engine", "ops"]
 LEAVES = {"io", "metrics", "data", "viz"}  # import each other and ops only
-OPS = {"select_patches", "gather_patches", "select_gather_patches", "scatter_patches"}
+PATCH_OPS = {"select_patches", "gather_patches", "select_gather_patches", "scatter_patches"}
 
 
 def _imports(path: Path, package: str) -> set[str]:
@@ -51,18 +52,30 @@ def test_leaves_import_nothing_above_ops(root: Path, part: str) -> None:
         assert not wrong, f"{path.relative_to(root)} imports {sorted(wrong)}"
 
 
-def test_an_op_has_one_name_everywhere(root: Path) -> None:
-    def stems(pattern: str) -> set[str]:
-        return {p.stem.removeprefix("test_").removeprefix("bench_") for p in root.glob(pattern)}
+def _stems(root: Path, pattern: str) -> set[str]:
+    stems = (p.stem.removeprefix("test_").removeprefix("bench_") for p in root.glob(pattern))
+    return {s for s in stems if not s.startswith("_")}
 
-    assert stems("csrc/cpu/*_patches*.cpp") == OPS
-    assert {s for s in stems("sparsesr/ops/*.py") if not s.startswith("_")} == OPS
-    assert {s for s in stems("sparsesr/ops/reference/*.py") if not s.startswith("_")} == OPS
-    assert stems("tests/ops/test_*.py") >= OPS
-    assert stems("bench/bench_*.py") >= OPS
-    # The GPU folders hold none of them yet, or all of them.
-    for pattern in ("csrc/cuda/*_patches*.cu", "kernels/*_patches*.py"):
-        assert stems(pattern) in (set(), OPS), pattern
+
+def test_an_op_has_one_name_everywhere(root: Path) -> None:
+    ops = _stems(root, "sparsesr/ops/*.py")
+    assert ops >= PATCH_OPS
+    assert _stems(root, "sparsesr/ops/reference/*.py") == ops
+    assert _stems(root, "tests/ops/test_*.py") >= ops
+    assert _stems(root, "bench/bench_*.py") >= PATCH_OPS
+
+
+@pytest.mark.parametrize(
+    ("backend", "pattern"),
+    [("_native", "csrc/cpu/*.cpp"), ("_cuda", "csrc/cuda/*.cu"), ("_triton", "kernels/*.py")],
+)
+def test_a_backend_has_a_file_for_each_op(root: Path, backend: str, pattern: str) -> None:
+    """An op that a backend implements lies in the file of its name, and no op's file lies idle."""
+    ops = _stems(root, "sparsesr/ops/*.py")
+    module = importlib.import_module(f"sparsesr.ops.{backend}")
+    implemented = {op for op in ops if hasattr(module, op)}
+    assert implemented >= PATCH_OPS
+    assert _stems(root, pattern) & ops == implemented
 
 
 def test_import_loads_torch_and_numpy_only() -> None:

@@ -1,6 +1,13 @@
 #include "common/checks.h"
 
 namespace sparsesr {
+namespace {
+
+std::string device_name(int device) {
+  return device == kCpu ? "cpu" : "cuda:" + std::to_string(device);
+}
+
+}  // namespace
 
 const char* dtype_name(DType dtype) {
   switch (dtype) {
@@ -77,11 +84,13 @@ void check_floating(const Operand& operand) {
                      " float32, float16, bfloat16 or float64, got int32");
 }
 
-void check_cpu(const Operand& operand) {
-  if (operand.view.device == kCpu) return;
-  fail<TypeMismatch>(operand.op, ": expected ", operand.name,
-                     " on cpu, got cuda:", operand.view.device);
+void check_device(const Operand& operand, int device) {
+  if (operand.view.device == device) return;
+  fail<TypeMismatch>(operand.op, ": expected ", operand.name, " on ", device_name(device), ", got ",
+                     device_name(operand.view.device));
 }
+
+void check_cpu(const Operand& operand) { check_device(operand, kCpu); }
 
 void check_contiguous(const Operand& operand) {
   if (num_elements(operand.view) == 0) return;

@@ -42,6 +42,7 @@ void check_shape(const Operand& operand, const char* expected,
 void check_rank(const Operand& operand, const char* expected, int rank);
 void check_dtype(const Operand& operand, DType dtype);
 void check_floating(const Operand& operand);
+void check_device(const Operand& operand, int device);
 void check_cpu(const Operand& operand);
 void check_contiguous(const Operand& operand);
 // Refuses views in which two elements share an address (expanded tensors).

@@ -28,7 +28,7 @@ def define(schema: str, fake: Callable[..., Any]) -> None:
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 
     def kernel(first: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return implementation(name, first.device)(first, *args, **kwargs)
+        return implementation(name, first)(first, *args, **kwargs)
 
     for key in ("CPU", "CUDA"):
         LIBRARY.impl(name, kernel, key)

@@ -1,8 +1,9 @@
 """The ``cpu`` backend: torch tensors in, calls of the compiled module ``sparsesr._native`` out.
 
-The only place that takes a tensor's address. ``_view`` checks what makes an address meaningful
-(device, layout, dtype); the module checks shapes, strides and index values and raises TypeError or
-ValueError before it writes anything. Argument names and meanings are those of ``ops.reference``.
+It loads the module, for the ``cuda`` backend too, and is the only place that takes a tensor's
+address. ``_view`` checks what makes an address meaningful (device, layout, dtype); the module
+checks shapes, strides and index values and raises TypeError or ValueError before it writes
+anything. Argument names and meanings are those of ``ops.reference``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from ._layout import empty_like_format
 
-ABI = 1  # of the calls below; csrc/bindings.cpp holds the number it was built with
+DEVICES = ("cpu",)
+ABI = 2  # of the calls below; csrc/bindings.cpp holds the number it was built with
 
 _DTYPES = {
     torch.float32: 0,
@@ -26,7 +28,8 @@ _DTYPES = {
     torch.float64: 3,
     torch.int32: 4,
 }
-_CPU = -1
+_HOST = torch.device("cpu")
+_CPU = -1  # the module's number of the host; GPUs count from 0
 
 
 def load_error() -> str | None:
@@ -83,12 +86,13 @@ def gather_patches(
 ) -> Tensor:
     """Windows [B*k, C, p+2h, p+2h] of ``x`` in its memory format; zero outside the map."""
     native = _loaded()
+    index = index.contiguous()  # held until the call returns: a view is but an address
     side = patch_size + 2 * halo
     patches = empty_like_format((index.numel(), x.shape[1], side, side), x)
     if patches.numel() > 0:
         native.cpu.gather_patches(
             _view("gather_patches", "x", x),
-            _view("gather_patches", "index", index.contiguous()),
+            _view("gather_patches", "index", index),
             _view("gather_patches", "patches", patches),
             patch_size,
             halo,
@@ -109,11 +113,12 @@ def gather_patches_backward(
 ) -> Tensor:
     """The sum of all windows that cover a pixel, [B, C, H, W] in the memory format of ``grad``."""
     native = _loaded()
+    index = index.contiguous()  # held until the call returns: a view is but an address
     grad_x = empty_like_format((index.shape[0], grad.shape[1], height, width), grad)
     if grad_x.numel() > 0:
         native.cpu.gather_patches_backward(
             _view("gather_patches_backward", "grad", grad),
-            _view("gather_patches_backward", "index", index.contiguous()),
+            _view("gather_patches_backward", "index", index),
             _view("gather_patches_backward", "grad_x", grad_x),
             patch_size,
             halo,
@@ -161,12 +166,13 @@ def scatter_patches(
 ) -> Tensor:
     """``canvas`` with the patches written or averaged where they lie, in its memory format."""
     native = _loaded()
+    index = index.contiguous()  # held until the call returns: a view is but an address
     out = empty_like_format(tuple(canvas.shape), canvas)
     if out.numel() > 0:
         native.cpu.scatter_patches(
             _view("scatter_patches", "canvas", canvas),
             _view("scatter_patches", "patches", patches),
-            _view("scatter_patches", "index", index.contiguous()),
+            _view("scatter_patches", "index", index),
             _view("scatter_patches", "out", out),
             patch_size,
             stride,
@@ -186,12 +192,13 @@ def scatter_patches_(
 ) -> None:
     """``scatter_patches`` in place; ``patches`` must not share memory with ``canvas``."""
     native = _loaded()
+    index = index.contiguous()  # held until the call returns: a view is but an address
     if patches.numel() > 0 and canvas.numel() > 0:
         view = _view("scatter_patches_", "canvas", canvas)
         native.cpu.scatter_patches(
             view,
             _view("scatter_patches_", "patches", patches),
-            _view("scatter_patches_", "index", index.contiguous()),
+            _view("scatter_patches_", "index", index),
             view,
             patch_size,
             stride,
@@ -209,13 +216,14 @@ def scatter_patches_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of canvas [B,C,Hc,Wc] and patches [B*k,C,p,p], in the memory format of ``grad``."""
     native = _loaded()
+    index = index.contiguous()  # held until the call returns: a view is but an address
     shape = (index.numel(), grad.shape[1], patch_size, patch_size)
     grad_canvas = empty_like_format(tuple(grad.shape), grad)
     grad_patches = empty_like_format(shape, grad)
     if grad_canvas.numel() > 0:
         native.cpu.scatter_patches_backward(
             _view("scatter_patches_backward", "grad", grad),
-            _view("scatter_patches_backward", "index", index.contiguous()),
+            _view("scatter_patches_backward", "index", index),
             _view("scatter_patches_backward", "grad_canvas", grad_canvas),
             _view("scatter_patches_backward", "grad_patches", grad_patches),
             patch_size,
@@ -226,15 +234,19 @@ def scatter_patches_backward(
     return grad_canvas, grad_patches
 
 
-def _view(op: str, name: str, tensor: Tensor) -> tuple[int, int, int, tuple, tuple]:
+def _view(
+    op: str, name: str, tensor: Tensor, device: torch.device = _HOST
+) -> tuple[int, int, int, tuple, tuple]:
     """The tensor as the module reads it: (address, dtype, device, sizes, strides in elements)."""
     dtype = _DTYPES.get(tensor.dtype)
-    if dtype is None or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
+    strided = tensor.layout is torch.strided and not tensor.is_neg()
+    if dtype is None or tensor.device != device or not strided:
         raise TypeError(
             f"{op}: expected {name} as a strided float32, float16, bfloat16, float64 or int32 "
-            f"tensor on cpu, got {_describe(tensor)}"
+            f"tensor on {device}, got {_describe(tensor)}"
         )
-    return tensor.data_ptr(), dtype, _CPU, tensor.shape, tensor.stride()
+    number = _CPU if device.type == "cpu" else device.index
+    return tensor.data_ptr(), dtype, number, tensor.shape, tensor.stride()
 
 
 def _describe(tensor: Tensor) -> str:
