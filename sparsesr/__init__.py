@@ -13,6 +13,7 @@ from . import ops
 from ._backend import BackendStatus, backends, use_backend
 from .complexity import Complexity, complexity
 from .models import ModelInfo, create_model, from_pretrained, list_models
+from .models.decompose import decompose
 from .nn import MaskPredictor, RefineOutput, SparseRefine
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "backends",
     "complexity",
     "create_model",
+    "decompose",
     "from_pretrained",
     "list_models",
     "ops",

@@ -1,8 +1,8 @@
 """Parameters and multiply-adds of a network: the true count, and the count as its paper prints it.
 
 Papers do not agree on what a FLOP is, so the rules live in tables. `TRUE_MACS` counts every
-multiply-add of the weights once. `MGA` counts as the tables of MGA (ECCV 2022) do. Another paper's
-count is one more `Convention` entered in `PAPER_CONVENTIONS`.
+multiply-add of the weights once; `MGA` (ECCV 2022) and `DRSAN` count as those papers' tables do.
+Another paper's count is one more `Convention` entered in `PAPER_CONVENTIONS`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -33,11 +34,14 @@ class Complexity:
         macs: true multiply-adds of one forward pass; taps that read zero padding count, biases,
             activations, pooling, interpolation and elementwise work do not.
         paper_flops: the same forward pass counted by the rules of the network's own paper.
+        paper_omits: what those rules would add for the parts that the paper's tables leave out
+            (MGA: all of the mask predictor but its first convolution and ReLU).
     """
 
     params: int
     macs: int
     paper_flops: int
+    paper_omits: int = 0
 
     def __str__(self) -> str:
         return (
@@ -54,7 +58,8 @@ class Convention:
         name: for messages.
         rules: module type -> cost of one call. A type without a rule takes its nearest base
             class's; with none at all it is free.
-        omitted: module type -> the parts of such a module that are left out of the count.
+        omitted: module type -> the parts of such a module that the paper leaves out; they are
+            counted apart.
         details: run the network with `return_details=True` where it knows that argument, so that
             images which the output does not need are counted too.
     """
@@ -82,6 +87,10 @@ def _weights_per_output(module: nn.Module, x: Tensor, y: Tensor) -> int:
 
 def _weights_per_input(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return _weight(module).numel() * (x.numel() // x.shape[-_spatial(module) - 1])
+
+
+def _weights_and_bias_per_output(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return _weights_per_output(module, x, y) + (0 if module.bias is None else y.numel())
 
 
 def _linear(module: nn.Module, x: Tensor, y: Tensor) -> int:
@@ -149,19 +158,20 @@ MGA = Convention(
     details=True,
 )
 
-# The paper of a model is told by the ending of its name; what has no paper is counted as MGA.
-PAPER_CONVENTIONS: dict[str, Convention] = {
-    "-base": MGA,
-    "-dnet": MGA,
-    "-allnet": MGA,
-    "-mga": MGA,
-}
+# DRSAN, Table II: multiply-adds, the additions of biases, one operation per element of a PReLU.
+DRSAN = Convention(
+    name="DRSAN",
+    rules={nn.Conv2d: _weights_and_bias_per_output, nn.PReLU: _one_per_element},
+)
+
+# The paper of a model is told by its name; what has no paper is counted as MGA.
+PAPER_CONVENTIONS: dict[str, Convention] = {"drsan-*": DRSAN, "*": MGA}
 
 
 def paper_convention(net: nn.Module) -> Convention:
     """The convention that the paper of ``net`` counts by, found by its ``model_name``."""
     name = str(getattr(net, "model_name", ""))
-    return next((c for end, c in PAPER_CONVENTIONS.items() if name.endswith(end)), MGA)
+    return next(c for pattern, c in PAPER_CONVENTIONS.items() if fnmatchcase(name, pattern))
 
 
 def complexity(
@@ -183,7 +193,7 @@ def complexity(
         budget: the same as a fraction of all patches; k or budget, not both.
 
     Returns:
-        Complexity(params, macs, paper_flops).
+        Complexity(params, macs, paper_flops, paper_omits).
 
     Raises:
         TypeError: ``net`` is no module, ``lr_size`` no pair of ints, or the network takes no k.
@@ -193,12 +203,12 @@ def complexity(
     Warns:
         UserWarning: a module holds weights that no rule counts.
 
-    Source: MGA, ECCV 2022, Tables 1, 4 and 6, for the paper's FLOPs.
+    Source: MGA, ECCV 2022, Tables 1 and 3-6, and DRSAN, Table II, for the papers' FLOPs.
 
     Example:
         >>> net = nn.Conv2d(3, 8, 3, padding=1)
         >>> complexity(net, (10, 20))
-        Complexity(params=224, macs=43200, paper_flops=43200)
+        Complexity(params=224, macs=43200, paper_flops=43200, paper_omits=0)
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"complexity: expected net as nn.Module, got {type(net).__name__}")
@@ -218,11 +228,9 @@ def complexity(
     params = sum(p.numel() for p in net.parameters())
     paper = paper_convention(net)
     details = {"return_details": True} if paper.details and "return_details" in known else {}
-    return Complexity(
-        params=params,
-        macs=_count(net, size, TRUE_MACS, options, warn=True),
-        paper_flops=_count(net, size, paper, {**options, **details}),
-    )
+    passes = ((TRUE_MACS, options), (paper, {**options, **details}))
+    (macs, _), (flops, omitted) = _count(net, size, passes)
+    return Complexity(params, macs, flops, omitted)
 
 
 def _check_size(lr_size: object) -> tuple[int, int]:
@@ -237,15 +245,19 @@ def _check_size(lr_size: object) -> tuple[int, int]:
 def _count(
     net: nn.Module,
     size: tuple[int, int],
-    convention: Convention,
-    options: dict[str, Any],
-    warn: bool = False,
-) -> int:
+    passes: Sequence[tuple[Convention, dict[str, Any]]],
+) -> list[tuple[int, int]]:
+    """What each pass counts and omits, on one copy of ``net``."""
+    for module in net.modules():
+        if TRUE_MACS.rule(type(module)) is None:
+            _warn_uncounted(module)
     try:
-        return _run(_meta_copy(net), "meta", size, convention, options, warn)
+        counted = _meta_copy(net)
+        return [_run(counted, "meta", size, *each) for each in passes]
     except (NotImplementedError, RuntimeError):
         # Some layer looks at its data. If the CPU cannot run it either, that error is the user's.
-        return _run(copy.deepcopy(net).cpu(), "cpu", size, convention, options, warn)
+        counted = copy.deepcopy(net).cpu()
+        return [_run(counted, "cpu", size, *each) for each in passes]
 
 
 def _meta_copy(net: nn.Module) -> nn.Module:
@@ -264,9 +276,8 @@ def _run(
     size: tuple[int, int],
     convention: Convention,
     options: dict[str, Any],
-    warn: bool,
-) -> int:
-    """Sum of ``convention`` over one forward pass of ``net``, which is used up."""
+) -> tuple[int, int]:
+    """Sums of ``convention``, counted and omitted, over a forward pass of ``net``, a copy."""
     thop = _thop()
     for module in net.modules():
         module._forward_hooks.clear()  # the caller's own instruments, which the copy inherited
@@ -277,14 +288,17 @@ def _run(
         if isinstance(module, kind)
         for part in parts(module)
     }
-    total = 0
+    counted = left_out = 0
     rules: dict[type[nn.Module], Callable[..., None]] = {}
 
     def hook_for(rule: Rule) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal total
-            if id(module) not in omitted:
-                total += rule(module, inputs[0] if inputs else output, output)
+            nonlocal counted, left_out
+            cost = rule(module, inputs[0] if inputs else output, output)
+            if id(module) in omitted:
+                left_out += cost
+            else:
+                counted += cost
 
         return hook
 
@@ -293,13 +307,11 @@ def _run(
         rule = convention.rule(kind)
         # thop looks types up exactly and has rules of its own: name every type there is.
         rules[kind] = hook_for(rule) if rule is not None and rule is not _free else _silent
-        if warn and rule is None:
-            _warn_uncounted(module)
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
     lr = torch.zeros(1, 3, *size, dtype=dtype, device=device)
     with use_backend("reference"):  # the plain modules, not what stands in for them
         thop.profile(_Counted(net, options), (lr,), custom_ops=rules, verbose=False)
-    return total
+    return counted, left_out
 
 
 class _Counted(nn.Module):
@@ -334,7 +346,7 @@ def _warn_uncounted(module: nn.Module) -> None:
         warnings.warn(
             f"complexity: no rule counts {type(module).__name__}.{own[0]}; its multiply-adds are "
             "left out. Build it from torch.nn layers, or give its type a rule in TRUE_MACS",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import drsan as _drsan  # noqa: F401  (registers its models)
 from . import mga as _mga  # noqa: F401  (registers its models)
 from .identity import identity_init_
 from .registry import (

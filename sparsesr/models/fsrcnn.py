@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..nn import SubPixelConvTranspose2d
-from .blocks import Tail
+from .blocks import BaseNet, PixelShuffleUpsampler, RefineNet, Tail
 
 FEATURES = 56
 CHANNELS = 12
@@ -34,45 +34,42 @@ class FSRCNNUpsampler(nn.Sequential):
                 FEATURES, 3, 9, stride=scale, padding=4, output_padding=scale - 1
             ),
         )
+        self.reach = 2 if scale < 4 else 1
 
 
-class FSRCNNBase(nn.Module):
-    """Base-Net: lr [B,3,H,W] -> (coarse [B,3,sH,sW], feature [B,12,H,W])."""
+class FSRCNNBase(BaseNet):
+    """Base-Net: lr [B,3,H,W] -> (coarse [B,3,sH,sW], feature [B,12,H,W]).
 
-    def __init__(self, scale: int) -> None:
+    Args:
+        scale: s. light: the light coarse head with an image skip. blocks: 3x3 mapping layers.
+    """
+
+    def __init__(self, scale: int, light: bool = False, blocks: int = 3) -> None:
         super().__init__()
+        self.scale, self.image_skip, self.context = scale, light, 2 + blocks
         self.extract = nn.Sequential(nn.Conv2d(3, FEATURES, 5, padding=2), nn.PReLU(FEATURES))
         self.shrink = nn.Sequential(nn.Conv2d(FEATURES, CHANNELS, 1), nn.PReLU(CHANNELS))
-        self.mapping = _mapping(3)
-        self.upsampler = FSRCNNUpsampler(scale)
+        self.mapping = _mapping(blocks)
+        self.upsampler = PixelShuffleUpsampler(CHANNELS, scale) if light else FSRCNNUpsampler(scale)
 
     def features(self, lr: Tensor) -> Tensor:  # [B, 3, H, W] -> [B, 12, H, W]
         """The feature map alone."""
         return self.mapping(self.shrink(self.extract(lr)))
 
-    def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Coarse image and feature map."""
-        feature = self.features(lr)
-        return self.upsampler(feature), feature
 
+class FSRCNNRefine(RefineNet):
+    """Refine-Net: patches [N,12,p+2,p+2] -> [N,3,sp,sp], or the whole map when ``full``.
 
-class FSRCNNRefine(nn.Module):
-    """Refine-Net: patches [N,12,p+2,p+2] -> [N,3,sp,sp], or the whole map when ``full``."""
+    Args:
+        scale: s. full: whole map or patches. blocks: 3x3 mapping layers.
+    """
 
-    def __init__(self, scale: int, full: bool = False) -> None:
+    def __init__(self, scale: int, full: bool = False, blocks: int = 1) -> None:
         super().__init__()
-        self.mapping = _mapping(1)
+        self.context = blocks + 2
+        self.mapping = _mapping(blocks)
         self.tail = Tail(CHANNELS, full)
         self.upsampler = FSRCNNUpsampler(scale)
-
-    @property
-    def full(self) -> bool:
-        """True: whole map, all padded. False: patches, the valid convolution trims the halo."""
-        return self.tail.full
-
-    @full.setter
-    def full(self, value: bool) -> None:
-        self.tail.full = value
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine a batch of patches (or a map)."""

@@ -12,6 +12,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .blocks import PixelShuffleUpsampler
+from .fsrcnn import FSRCNNBase
+
 _COLOURS = 3
 
 
@@ -19,12 +22,13 @@ def identity_init_(net: nn.Module, upsampler_std: float = 1e-3) -> nn.Module:
     """Start the Base- and Refine-Net of ``net`` as bilinear interpolation, in place.
 
     Every ``nn.Conv2d`` of both passes channels 0-2 through; every transposed convolution holds
-    the bilinear kernel for them and noise of standard deviation ``upsampler_std`` elsewhere. A
-    mask predictor is left alone. Activations that are the identity on [0, 1] are assumed.
+    the bilinear kernel for them and noise of standard deviation ``upsampler_std`` elsewhere. The
+    light head of FSRCNN, which has the bilinear image beside it, holds noise alone. A mask
+    predictor is left alone. Activations that are the identity on [0, 1] are assumed.
 
     Args:
         net: a network with ``base`` and, where present, ``refine``, whose layers have at least
-            three channels and end in a transposed convolution (FSRCNN).
+            three channels and end in a transposed convolution (FSRCNN, its -light forms too).
         upsampler_std: noise of the other upsampler weights.
 
     Returns:
@@ -43,18 +47,28 @@ def identity_init_(net: nn.Module, upsampler_std: float = 1e-3) -> nn.Module:
     parts = [getattr(net, name) for name in ("base", "refine") if hasattr(net, name)]
     with torch.no_grad():
         for part in parts:
-            layers = [m for m in part.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
-            if not any(isinstance(layer, nn.ConvTranspose2d) for layer in layers):
-                raise ValueError(
-                    "identity_init_: expected a network that ends in a transposed convolution, "
-                    f"found none in {type(part).__name__}"
-                )
-            for layer in layers:
-                if isinstance(layer, nn.ConvTranspose2d):
-                    _bilinear_(layer, upsampler_std)
-                else:
-                    _pass_through_(layer)
+            _identity_(part, upsampler_std)
     return net
+
+
+def _identity_(part: nn.Module, std: float) -> None:
+    """Start one part, a Base- or a Refine-Net."""
+    light = isinstance(part, FSRCNNBase) and isinstance(part.upsampler, PixelShuffleUpsampler)
+    head = part.upsampler[0] if light else None  # type: ignore[index]
+    layers = [m for m in part.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    if not light and not any(isinstance(layer, nn.ConvTranspose2d) for layer in layers):
+        raise ValueError(
+            "identity_init_: expected a network that ends in a transposed convolution, "
+            f"found none in {type(part).__name__}"
+        )
+    for layer in layers:
+        if layer is head:
+            layer.weight.normal_(0.0, std)
+            layer.bias.zero_()
+        elif isinstance(layer, nn.ConvTranspose2d):
+            _bilinear_(layer, std)
+        else:
+            _pass_through_(layer)
 
 
 def _pass_through_(conv: nn.Conv2d) -> None:

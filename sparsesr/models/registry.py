@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,24 +29,36 @@ class ModelInfo:
 class _Entry:
     info: ModelInfo
     build: Callable[..., nn.Module]
+    options: tuple[str, ...]
 
 
 _MODELS: dict[str, _Entry] = {}
 
 
 def register(
-    name: str, scales: tuple[int, ...], summary: str, build: Callable[..., nn.Module]
+    name: str,
+    scales: tuple[int, ...],
+    summary: str,
+    build: Callable[..., nn.Module],
+    options: Sequence[str] | None = None,
 ) -> None:
-    """Add a model: ``build(scale=..., **options)`` makes it."""
-    _MODELS[name] = _Entry(ModelInfo(name, scales, summary), build)
+    """Add a model: ``build(scale=..., **options)`` makes it.
+
+    Args:
+        options: names of the options; by default the parameters of ``build`` but the scale.
+    """
+    if options is None:
+        known = inspect.signature(build).parameters
+        options = [name for name in known if name not in ("family", "scale")]
+    _MODELS[name] = _Entry(ModelInfo(name, scales, summary), build, tuple(options))
 
 
 def list_models() -> list[ModelInfo]:
     """All models, by name.
 
     Example:
-        >>> [m.name for m in list_models() if m.name.startswith("fsrcnn-")]
-        ['fsrcnn-allnet', 'fsrcnn-base', 'fsrcnn-dnet', 'fsrcnn-mga']
+        >>> [m.name for m in list_models() if m.name.startswith("pan-") and "light" not in m.name]
+        ['pan-allnet', 'pan-base', 'pan-dnet', 'pan-mga']
     """
     return [_MODELS[name].info for name in sorted(_MODELS)]
 
@@ -86,7 +98,8 @@ def create_model(name: str, scale: int | None = None, **options: Any) -> nn.Modu
         name: as in ``list_models``, with or without its scale: ``"fsrcnn-mga"``,
             ``"fsrcnn-mga-x4"``.
         scale: 2, 3 or 4; must not contradict the name.
-        options: of the model, e.g. ``patch_size=8`` for -mga and -allnet, ``mask_channels=1``.
+        options: of the model, e.g. ``patch_size=8`` for -mga and -allnet, ``mask_channels=1``,
+            ``base_blocks=10, refine_blocks=6`` for another depth.
 
     Returns:
         The network in training mode; ``net.model_name``, ``net.scale`` and ``net.arguments`` say
@@ -103,8 +116,7 @@ def create_model(name: str, scale: int | None = None, **options: Any) -> nn.Modu
         ('fsrcnn-mga', 4, 43270)
     """
     stem, scale = resolve(name, scale)
-    build = _MODELS[stem].build
-    known = [p for p in inspect.signature(build).parameters if p not in ("family", "scale")]
+    build, known = _MODELS[stem].build, _MODELS[stem].options
     for option in options:
         if option not in known:
             raise TypeError(

@@ -15,7 +15,8 @@ from .registry import create_model, resolve
 
 _KEY = "sparsesr"
 # Forms that share all their weights with a shipped one: the wanted form -> the file it reads.
-_SUBSETS = {"allnet": "mga"}
+_SUBSETS = {"allnet": "mga", "allnet-light": "mga-light"}
+_MASK_OPTIONS = ("mask_channels", "k")
 
 
 class WeightsNotFoundError(FileNotFoundError):
@@ -121,8 +122,7 @@ def _load_shipped(name: str, scale: int | None) -> tuple[dict[str, Any], dict[st
     shipped = shipped_weights()
     if (path := shipped.get(f"{stem}-x{scale}")) is not None:
         return load_weights(path)
-    family, _, form = stem.rpartition("-")
-    whole = shipped.get(f"{family}-{_SUBSETS.get(form, form)}-x{scale}")
+    whole = shipped.get(f"{_whole(stem)}-x{scale}")
     if whole is None:
         names = ", ".join(shipped) or "none yet"
         raise WeightsNotFoundError(
@@ -131,8 +131,16 @@ def _load_shipped(name: str, scale: int | None) -> tuple[dict[str, Any], dict[st
         )
     identity, state = load_weights(whole)
     state = {key: value for key, value in state.items() if not key.startswith("mask.")}
-    arguments = {k: v for k, v in identity["arguments"].items() if k == "patch_size"}
+    arguments = {k: v for k, v in identity["arguments"].items() if k not in _MASK_OPTIONS}
     return {"model": stem, "scale": scale, "arguments": arguments}, state
+
+
+def _whole(stem: str) -> str:
+    """The model whose file holds the weights of ``stem`` and more; itself where there is none."""
+    for form, larger in _SUBSETS.items():
+        if stem.endswith(f"-{form}"):
+            return f"{stem.removesuffix(form)}{larger}"
+    return stem
 
 
 def _identity(net: nn.Module) -> dict[str, Any]:

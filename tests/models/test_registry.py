@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import sparsesr
 from sparsesr.models import UnknownModelError, parse_name
@@ -48,4 +49,12 @@ def test_unknown_option() -> None:
 def test_every_listed_model_can_be_made() -> None:
     for info in sparsesr.list_models():
         for scale in info.scales:
-            assert sparsesr.create_model(info.name, scale).scale == scale
+            with torch.device("meta"):  # shapes alone
+                assert sparsesr.create_model(info.name, scale).scale == scale
+
+
+def test_the_families_are_all_there() -> None:
+    names = {info.name: info.scales for info in sparsesr.list_models()}
+    for family in ("fsrcnn", "pan", "rfdn", "srresnet", "rcan"):
+        for form in ("base", "dnet", "allnet", "mga", "base-light", "allnet-light", "mga-light"):
+            assert names[f"{family}-{form}"] == (2, 3, 4)

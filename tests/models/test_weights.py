@@ -90,6 +90,18 @@ def test_allnet_reads_the_mga_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         sparsesr.from_pretrained("fsrcnn-dnet-x2")  # trained apart: not a part of the -mga file
 
 
+def test_allnet_has_the_depth_of_the_mga_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(weights, "weights_dir", lambda: tmp_path)
+    depth = {"base_blocks": 1, "refine_blocks": 2}
+    net = sparsesr.create_model("pan-mga-light-x2", k=3, mask_channels=1, **depth)
+    save_weights(net, tmp_path / "pan-mga-light-x2.safetensors", CARD)
+    assert sparsesr.from_pretrained("pan-allnet-light-x2").arguments == depth
+    with pytest.raises(WeightsNotFoundError):
+        sparsesr.from_pretrained("pan-allnet-x2")
+
+
 @pytest.mark.parametrize("name", list(shipped_weights()))
 def test_shipped_files_load_and_have_cards(name: str) -> None:
     net = sparsesr.from_pretrained(name)
