@@ -128,7 +128,7 @@ def useful_stride(stride: int, side: int, halo: int, height: int, width: int) ->
 
 
 def slot_maps(index: Tensor, cells: int, first: bool) -> Tensor:
-    """[2, B, cells] int32: where each grid cell stands in ``index`` [B, k] int32, -1 where not.
+    """[1 or 2, B, cells] int32: where a grid cell stands in ``index`` [B, k] int32, -1: nowhere.
 
     ``maps[0]`` is the last such slot of the image. With ``first``, ``k - 1 - maps[1]`` is the first
     one: they differ where a patch is named twice. Indices outside the grid appear nowhere. Two

@@ -253,7 +253,9 @@ def gather_patches_bwd_kernel(
         last = slot_at(last_slots, image, row - up, col - across, grid_rows, grid_cols, present)
         reverse = slot_at(first_slots, image, row - up, col - across, grid_rows, grid_cols, present)
         first = k - 1 - reverse
-        for turn in range(tl.max(tl.where(last >= 0, last - first, -1), 0) + 1):
+        turns = tl.max(tl.where(last >= 0, last - first, -1), 0) + 1
+        turn = 0
+        while turn < turns:  # once, unless a patch is named twice
             slot = first + turn
             named = (last >= 0) & (slot <= last)
             if turn > 0:
@@ -267,6 +269,7 @@ def gather_patches_bwd_kernel(
                 other=0,
             )
             total += value.to(SUM)
+            turn += 1
 
     y = row * STRIDE - HALO
     x = col * STRIDE - HALO

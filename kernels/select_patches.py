@@ -70,11 +70,13 @@ def select_patches_fwd_kernel(
     for step in range(4):
         shift = 24 - 8 * step
         histogram = tl.zeros([256], tl.int32)
-        for start in range(0, cells, BLOCK):
+        start = 0
+        while start < cells:  # the interpreter of 3.6.0 takes no tensor as the end of a range
             cell = start + tl.arange(0, BLOCK)
             key = key_of(mask, cell, cells, cols, mask_row, mask_col, FLAT, LARGEST)
             same = (cell < cells) & ((key & settled) == prefix)
             histogram += tl.histogram(((key >> shift) & 255).to(tl.int32), 256, mask=same)
+            start += BLOCK
         total = tl.cumsum(histogram, 0)
         digit = tl.sum((total < wanted).to(tl.int32), 0)
         wanted -= tl.max(tl.where(total < wanted, total, 0), 0)
@@ -83,7 +85,8 @@ def select_patches_fwd_kernel(
 
     # Better keys all count, equal ones until `wanted` of them are taken.
     written = 0
-    for start in range(0, cells, BLOCK):
+    start = 0
+    while start < cells:
         cell = start + tl.arange(0, BLOCK)
         key = key_of(mask, cell, cells, cols, mask_row, mask_col, FLAT, LARGEST)
         better = (cell < cells) & (key < prefix)
@@ -96,6 +99,7 @@ def select_patches_fwd_kernel(
         tl.store(index + written + rank - 1, cell, mask=taken)
         written += tl.sum(taken.to(tl.int32), 0)
         wanted = tl.maximum(wanted - tl.sum(equal.to(tl.int32), 0), 0)
+        start += BLOCK
 
 
 @triton.jit

@@ -10,9 +10,9 @@ import torch
 from sparsesr.ops import _triton
 
 
-def _without(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == name else find(n))
+def _without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Every module is installed but ``names``."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n in names else object())
 
 
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +41,7 @@ def test_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_triton, "INTERPRETED", True)
+    _without(monkeypatch)
     assert _triton.load_error() is None
 
 

@@ -2,8 +2,8 @@
 
 The interpreter takes about 50 ms a launch, so a part of tests/ops is left out here: numerical
 Jacobians (thousands of launches; ``test_backward_is_the_adjoint`` and the comparisons with autograd
-stand for them), scatters and gradients in other types than float32 (this folder runs each) and all
-but one order of ``test_equals_its_halves``. By hand, all of them:
+stand for them), scatters and gradients in other types than float32 (this folder runs each) and
+some repetitions of two tests over all cases. By hand, all of them:
 ``TRITON_INTERPRET=1 pytest tests/ops -k triton``, about ten minutes.
 """
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 OPS = ("select_patches", "gather_patches", "select_gather_patches", "scatter_patches")
 JACOBIANS = "not gradcheck and not gradient_reaches"
 DTYPES = "not ((scatter or backward) and (float64 or float16))"  # bfloat16, too
-ORDERS = "not (halves and (smallest or random))"
+REPEATS = "not (halves and (smallest or random or 1x)) and not (any_layout and mean)"
 
 
 def _run(root: Path, report: Path, *arguments: str) -> tuple[int, list[str]]:
@@ -46,7 +46,7 @@ def _run(root: Path, report: Path, *arguments: str) -> tuple[int, list[str]]:
 
 
 def test_ops(root: Path, tmp_path: Path) -> None:
-    chosen = f"triton and {JACOBIANS} and {DTYPES} and {ORDERS}"
+    chosen = f"triton and {JACOBIANS} and {DTYPES} and {REPEATS}"
     files = [f"tests/ops/test_{op}.py" for op in OPS]
     passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
     assert passed >= 150

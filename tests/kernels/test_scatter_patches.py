@@ -139,6 +139,15 @@ def test_a_repeated_patch_has_one_writer(
         assert grad[:, 0, 0, 0].tolist() == [0, 2, 3]
 
 
+def test_the_mean_of_equal_values_is_that_value(device: torch.device) -> None:
+    """Up to seven of them; a product with 1/7 would be a last bit off for some values."""
+    values = torch.arange(1.0, 65.0, device=device).reshape(1, 64, 1, 1)
+    index = torch.arange(7, dtype=torch.int32, device=device)[None]
+    canvas = torch.zeros(1, 64, 7, 13, device=device)
+    out = _triton.scatter_patches(canvas, values.expand(7, 64, 7, 7), index, 7, 1, "mean")
+    assert torch.equal(out, values.expand_as(out))
+
+
 @REDUCE
 @pytest.mark.parametrize(
     ("size", "patch", "stride"), [((5, 7), 2, 10**6), ((2, 3), 6, 1), ((2, 3), 6, 6)], ids=str

@@ -56,7 +56,8 @@ def test_keys_keep_the_order_of_floats(
     bits = torch.cat([bits, bits + (1 << 31)])
     bits = bits[torch.randperm(bits.numel())]
     scores = bits.to(torch.uint32).view(torch.float32)[None, None]
-    for k in (1, 500, 1100, bits.numel() - 2):
+    between_zeros = int((scores > 0 if largest else scores < 0).sum()) + 1
+    for k in (1, 500, between_zeros, 1100, bits.numel() - 2):
         got = _triton.select_patches(scores.to(device), k, largest)
         assert torch.equal(got.cpu(), reference.select_patches(scores, k, largest)), k
 
