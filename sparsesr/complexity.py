@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsesr._backend import use_backend
-from sparsesr.nn import MaskPredictor
+from sparsesr.nn import MaskPredictor, SparseMaskBlock
 
 # What one call of a module costs: (module, its first input, its output) -> operations.
 Rule = Callable[[nn.Module, Tensor, Tensor], int]
@@ -102,6 +102,13 @@ def _dynamic_filter(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return MaskPredictor.window**2 * y.numel()
 
 
+def _every_value(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    # What the masks let through depends on the image; this is the block with every value computed.
+    assert isinstance(module, SparseMaskBlock)
+    convolutions = [*module.body, module.collect]
+    return sum(_weight(conv).numel() for conv in convolutions) * (y.numel() // y.shape[1])
+
+
 def _one_per_element(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return y.numel()
 
@@ -136,8 +143,12 @@ TRUE_MACS = Convention(
         nn.Linear: _linear,
         nn.Embedding: _free,
         MaskPredictor: _dynamic_filter,
+        SparseMaskBlock: _every_value,
     },
 )
+
+# SMSR: multiply-adds. Its tables need the masks of an image; this is the count without any saving.
+SMSR = Convention(name="SMSR", rules=TRUE_MACS.rules)
 
 # MGA, Tables 1-6: multiply-adds, but a transposed convolution as if it were computed at every
 # output pixel (scale**2 times too many), and one operation per element of an activation module.
@@ -165,7 +176,7 @@ DRSAN = Convention(
 )
 
 # The paper of a model is told by its name; what has no paper is counted as MGA.
-PAPER_CONVENTIONS: dict[str, Convention] = {"drsan-*": DRSAN, "*": MGA}
+PAPER_CONVENTIONS: dict[str, Convention] = {"drsan-*": DRSAN, "smsr": SMSR, "*": MGA}
 
 
 def paper_convention(net: nn.Module) -> Convention:

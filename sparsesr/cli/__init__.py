@@ -1,4 +1,4 @@
-"""The command line: ``sparsesr {demo,upscale,models,evaluate,train,tables,profile,env}``.
+"""The command line: ``sparsesr {demo,upscale,models,evaluate,train,tables,profile,convert,env}``.
 
 Exit codes: 0 done, 1 some files failed, 2 usage, 3 backend or model missing.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = ("demo", "upscale", "models", "evaluate", "train", "tables", "profile", "env")
+COMMANDS = ("demo", "upscale", "models", "evaluate", "train", "tables", "profile", "convert", "env")
 
 
 def build_app() -> typer.Typer:

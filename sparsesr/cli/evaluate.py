@@ -111,23 +111,33 @@ def evaluate(
         _show(result)
 
 
+def _cells(row: dict[str, Any]) -> list[str]:
+    """The columns of an image, or of the mean, which has no number of patches."""
+    patches = [f"{row['k_used']:,}"] if row.get("k_used") is not None else []
+    shares = [f"{row['sparsity']:.3f}"] if "sparsity" in row else []
+    shares += [f"{share:.2f}" for share in row.get("sparsity_of_modules", [])]
+    return [f"{row['psnr']:.3f}", f"{row['ssim']:.4f}", *patches, *shares]
+
+
 def _show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    selects = result["images"][0]["k_used"] is not None
+    mean = result["mean"]
     words = f"{result['model']} on {result['dataset']}"
     extras = [f"{key} {result[key]}" for key in ("order", "mask", "hr_mod") if key in result]
     title = ", ".join([words, *extras])
     table = Table(title=title, title_justify="left")
     table.add_column("image")
-    for name in ("PSNR dB", "SSIM", *(["patches"] if selects else [])):
+    modules = len(mean.get("sparsity_of_modules", []))
+    columns = ["PSNR dB", "SSIM"]
+    columns += ["patches"] if result["images"][0]["k_used"] is not None else []
+    columns += ["sparsity", *(f"SMM{i + 1}" for i in range(modules))] if modules else []
+    for name in columns:
         table.add_column(name, justify="right")
     for image in result["images"]:
-        patches = [f"{image['k_used']:,}"] if selects else []
-        table.add_row(image["name"], f"{image['psnr']:.3f}", f"{image['ssim']:.4f}", *patches)
+        table.add_row(image["name"], *_cells(image))
     table.add_section()
-    mean = result["mean"]
-    table.add_row("mean", f"{mean['psnr']:.3f}", f"{mean['ssim']:.4f}", *([""] if selects else []))
+    table.add_row("mean", *_cells(mean))
     out = console(stderr=False)
     out.print(table)
     out.print("Convention: " + _CONVENTIONS[result["convention"]].format(scale=result["scale"]))

@@ -27,9 +27,7 @@ def train_command(
         Path | None,
         typer.Option("--output", "-o", help="Experiment folder (default: experiments/NAME)."),
     ] = None,
-    stage: Annotated[
-        str | None, typer.Option(help="Run this stage alone: dnet, allnet or mask.")
-    ] = None,
+    stage: Annotated[str | None, typer.Option(help="Run this stage alone, e.g. dnet.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value: stages.dnet.ema=0.99."),

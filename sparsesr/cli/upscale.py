@@ -31,6 +31,7 @@ from sparsesr.cli._common import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
     from rich.progress import Progress
 
@@ -74,7 +75,7 @@ def upscale(
         str, typer.Option("--format", "-f", help="same, png, jpg, webp or tif.")
     ] = "same",
     save_mask: Annotated[
-        bool, typer.Option("--save-mask", help="Also write which patches were refined.")
+        bool, typer.Option("--save-mask", help="Also write which patches or pixels were computed.")
     ] = False,
     tile: Annotated[str, typer.Option("-t", "--tile", help="auto or 0: the image whole.")] = "auto",
     backend: BackendOption = None,
@@ -93,10 +94,10 @@ def upscale(
     check_backend(backend)
     check_device(device)
     from sparsesr.inference import Upscaler
-    from sparsesr.nn import selects_patches
+    from sparsesr.nn import has_sparse_masks, selects_patches
 
     net, name = load_net(model, scale)
-    if save_mask and not selects_patches(net):
+    if save_mask and not (selects_patches(net) or has_sparse_masks(net)):
         raise CommandError(f"--save-mask: {name} does not select patches, there is no mask to show")
     upscaler = Upscaler(net, tile, backend, choice.get("k"), choice.get("budget"), device)
     jobs = plan(sources, output, net.scale, file_format, save_mask, overwrite)
@@ -210,15 +211,14 @@ def _run(
 
 def _do(upscaler: Upscaler, job: Job, overwrite: bool) -> dict[str, Any]:
     from sparsesr.io import read_image, to_array, to_tensor, write_image
-    from sparsesr.nn import selects_patches
-    from sparsesr.ops import patch_grid
-    from sparsesr.viz import mask_overlay
+    from sparsesr.nn import has_sparse_masks, selects_patches
 
     image = read_image(job.source)
-    net: Any = upscaler.net
+    sparse = has_sparse_masks(upscaler.net)
+    details = sparse or job.mask is not None
     start = time.perf_counter()
-    out: Any = upscaler.run(to_tensor(image), return_details=job.mask is not None)
-    result = to_array(out if job.mask is None else out.sr)
+    out: Any = upscaler.run(to_tensor(image), return_details=details)
+    result = to_array(out.sr if details else out)
     seconds = time.perf_counter() - start
     job.output.parent.mkdir(parents=True, exist_ok=True)
     write_image(job.output, result, overwrite)
@@ -227,23 +227,50 @@ def _do(upscaler: Upscaler, job: Job, overwrite: bool) -> dict[str, Any]:
         "sr_size": list(result.shape[:2]),
         "seconds": seconds,
     }
-    if selects_patches(net):
-        from sparsesr.nn import effective_k
-
-        grid = patch_grid(image.shape[0], image.shape[1], net.patch_size)
-        count = effective_k(upscaler.k, upscaler.budget, *grid, net.k)
-        row |= {"k_used": count, "coverage": count / (grid[0] * grid[1])}
-        if job.mask is not None:
-            index = out.index[0].cpu().numpy()
-            overlay = mask_overlay(result, index, grid, net.patch_size * net.scale)
-            write_image(job.mask, overlay, overwrite)
-            row["mask"] = str(job.mask)
+    picture = None
+    if sparse:
+        row["sparsity"] = float(out.sparsity()[0])
+        picture = _pixel_masks(result, out) if job.mask is not None else None
+    elif selects_patches(upscaler.net):
+        patches, picture = _patches(upscaler, image, result, out if details else None)
+        row |= patches
+    if job.mask is not None and picture is not None:
+        write_image(job.mask, picture, overwrite)
+        row["mask"] = str(job.mask)
     return row
+
+
+def _patches(
+    upscaler: Upscaler, image: np.ndarray, result: np.ndarray, out: Any | None
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """How many patches were refined and, from the details ``out``, which."""
+    from sparsesr.nn import effective_k
+    from sparsesr.ops import patch_grid
+    from sparsesr.viz import mask_overlay
+
+    net: Any = upscaler.net
+    grid = patch_grid(image.shape[0], image.shape[1], net.patch_size)
+    count = effective_k(upscaler.k, upscaler.budget, *grid, net.k)
+    row = {"k_used": count, "coverage": count / (grid[0] * grid[1])}
+    if out is None:
+        return row, None
+    index = out.index[0].cpu().numpy()
+    return row, mask_overlay(result, index, grid, net.patch_size * net.scale)
+
+
+def _pixel_masks(result: np.ndarray, out: Any) -> np.ndarray:
+    """What each sparse mask module computed."""
+    import numpy as np
+
+    from sparsesr.viz import pixel_masks
+
+    return pixel_masks(result, np.stack([m.spatial[0, 0].cpu().numpy() for m in out.masks]))
 
 
 def _speed(row: dict[str, Any]) -> str:
     megapixels = row["sr_size"][0] * row["sr_size"][1] / 1e6
     covered = f", {100 * row['coverage']:.0f} % refined" if "coverage" in row else ""
+    covered += f", {100 * row['sparsity']:.0f} % skipped" if "sparsity" in row else ""
     return f"{megapixels / row['seconds']:.1f} MP/s{covered}"
 
 

@@ -14,7 +14,7 @@ from sparsesr.inference.masks import composite, error_mask
 from sparsesr.inference.upscaler import Upscaler, check_choice
 from sparsesr.io import read_image, to_tensor
 from sparsesr.metrics import imresize, psnr, quantize, ssim
-from sparsesr.nn import selects_patches
+from sparsesr.nn import has_sparse_masks, selects_patches
 
 if TYPE_CHECKING:
     from sparsesr.data import ImagePair
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # The patches MGA refines per image: its code says 240 for the small sets, 1000 elsewhere.
 PAPER_K = {"set5": 240, "set14": 240, "b100": 240, "bsd100": 240, "bsds100": 240}
 PAPER_K_ELSEWHERE = 1000
+
+# What is averaged over the images; "sparsity_of_modules" is a list.
+MEASURES = ("psnr", "ssim", "sparsity", "sparsity_of_modules")
 
 Progress = Callable[[int, int, str], None]  # images done, images in all, the name of the last
 
@@ -64,6 +67,9 @@ def evaluate(
         {"model", "scale", "convention", "dataset", "k", "mean": {"psnr", "ssim"}, "images":
         [{"name", "psnr", "ssim", "k_used"}]}; PSNR in dB. "k" is an int, "all" or None, "budget"
         is added for a fraction, "order", "mask" and "hr_mod" where they are not the default.
+        Networks of sparse mask modules (SMSR) add "sparsity", 1 - the share of the channels and
+        pixels computed, and "sparsity_of_modules", the same of each module, to the images and
+        the mean.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -81,7 +87,7 @@ def evaluate(
     for i, pair in enumerate(pairs):
         lr, hr = _load(pair, scale, convention, hr_mod)
         generator = torch.Generator(upscaler.device).manual_seed(seed + i)
-        sr, k_used = _super_resolve(upscaler, lr, choice, order, mask, generator)
+        sr, used = _super_resolve(upscaler, lr, choice, order, mask, generator)
         colours: Literal["y", "rgb"] = "y" if convention == "y" else "rgb"
         sr = sr.float().cpu()
         images.append(
@@ -89,7 +95,7 @@ def evaluate(
                 "name": pair.name,
                 "psnr": psnr(sr, hr, scale, colours),
                 "ssim": ssim(sr, hr, scale, colours),
-                "k_used": k_used,
+                **used,
             }
         )
         if progress is not None:
@@ -100,10 +106,22 @@ def evaluate(
         "convention": convention,
         "dataset": dataset,
         "k": "all" if choice == {"k": _ALL} else choice.get("k"),
-        "mean": {key: math.fsum(i[key] for i in images) / len(images) for key in ("psnr", "ssim")},
+        "mean": _mean(images),
         "images": images,
     }
     return document | _unusual(choice, order, mask, hr_mod)
+
+
+def _mean(images: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the images, of lists entry by entry."""
+
+    def mean(values: list[Any]) -> Any:
+        if isinstance(values[0], list):
+            return [mean(list(column)) for column in zip(*values, strict=True)]
+        return math.fsum(values) / len(values)
+
+    keys = [key for key in MEASURES if key in images[0]]
+    return {key: mean([image[key] for image in images]) for key in keys}
 
 
 def _unusual(choice: dict[str, Any], order: str, mask: str, hr_mod: int | None) -> dict[str, Any]:
@@ -185,15 +203,20 @@ def _super_resolve(
     order: str,
     mask: str,
     generator: torch.Generator,
-) -> tuple[Tensor, int | None]:
-    """SR of one image and the number of patches refined (None: the network does not select)."""
+) -> tuple[Tensor, dict[str, Any]]:
+    """SR of one image and what was spent on it: "k_used" (None: no patches), "sparsity"."""
     net: Any = upscaler.net
+    if has_sparse_masks(net):
+        out = upscaler.run(lr, return_details=True)
+        modules = (1 - out.active())[0].tolist()
+        sparsity = {"sparsity": float(out.sparsity()[0]), "sparsity_of_modules": modules}
+        return out.sr, {"k_used": None, **sparsity}
     if not selects_patches(net):
-        return upscaler.run(lr), None
+        return upscaler.run(lr), {"k_used": None}
     options: dict[str, Any] = {"order": order, "generator": generator, "return_details": True}
     if mask == "predicted":
         out = upscaler.run(lr, **choice, **options)
-        return out.sr, 0 if out.index is None else out.index.shape[1]
+        return out.sr, {"k_used": 0 if out.index is None else out.index.shape[1]}
     out = upscaler.run(lr, k=_ALL, return_details=True)
     from sparsesr.nn import effective_k
     from sparsesr.ops import select_patches
@@ -203,4 +226,4 @@ def _super_resolve(
     gh, gw = scores.shape[-2:]
     k_used = effective_k(choice.get("k"), choice.get("budget"), gh, gw, net.k)
     index = select_patches(scores[:, 0], k_used, order, generator)
-    return composite(out.coarse, out.sr, index, (gh, gw), block), k_used
+    return composite(out.coarse, out.sr, index, (gh, gw), block), {"k_used": k_used}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from . import drsan as _drsan  # noqa: F401  (registers its models)
+from . import imdn as _imdn  # noqa: F401  (registers its models)
 from . import mga as _mga  # noqa: F401  (registers its models)
+from . import smsr as _smsr  # noqa: F401  (registers its models)
 from .identity import identity_init_
 from .registry import (
     ModelInfo,

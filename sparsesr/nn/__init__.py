@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .forms import CoarseOnly, DenseRefine
 from .mask_predictor import MaskPredictor
+from .sparse_mask import SparseMask, SparseMaskBlock, SparseMaskModule, has_sparse_masks
 from .sparse_refine import (
     RefineOutput,
     SparseRefine,
@@ -18,9 +19,13 @@ __all__ = [
     "DenseRefine",
     "MaskPredictor",
     "RefineOutput",
+    "SparseMask",
+    "SparseMaskBlock",
+    "SparseMaskModule",
     "SparseRefine",
     "SubPixelConvTranspose2d",
     "check_k_budget",
     "effective_k",
+    "has_sparse_masks",
     "selects_patches",
 ]

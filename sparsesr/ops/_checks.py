@@ -72,6 +72,34 @@ def check_grid(op: str, mask: Tensor, x: Tensor, patch_size: int, stride: int) -
         )
 
 
+def check_bias(op: str, name: str, bias: object, outputs: int, x: Tensor) -> None:
+    """``bias`` [outputs] in dtype and on the device of ``x``, or None."""
+    if bias is None:
+        return
+    if not isinstance(bias, Tensor):
+        raise TypeError(f"{op}: expected {name} as a tensor or None, got {type(bias).__name__}")
+    check_same(op, name, bias, "x", x)
+    if tuple(bias.shape) != (outputs,):
+        raise ValueError(f"{op}: expected {name} [{outputs}], got {list(bias.shape)}")
+
+
+def check_pixel_mask(op: str, mask: object, x: Tensor) -> None:
+    """``mask`` [B,1,H,W] bool has one entry for every pixel of ``x`` [B,C,H,W]."""
+    expected = f"{op}: expected mask [B,1,H,W] bool on {x.device}"
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{expected}, got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{expected}, got {_dtype(mask)}; threshold it: mask > 0.5")
+    if mask.device != x.device:
+        raise TypeError(f"{expected} as x, got bool on {mask.device}")
+    shape = (x.shape[0], 1, *x.shape[2:])
+    if tuple(mask.shape) != shape:
+        raise ValueError(
+            f"{op}: expected mask {list(shape)} (one entry per pixel of x {list(x.shape)}), "
+            f"got {list(mask.shape)}"
+        )
+
+
 def check_k(op: str, k: object, cells: int) -> int:
     """0 <= k <= number of patches."""
     k = check_int(op, "k", k, 0)

@@ -132,14 +132,19 @@ def _drsan(row: Row) -> Recipe | str | None:
 
 # SMSR: supplement, Table I (variants of the channel mask) and Table II (on other backbones).
 
+_CHANNEL_MASKS = {
+    "SMSR w/o channel mask": "none",
+    "SMSR dynamic channel mask": "dynamic",
+    "SMSR static channel mask": "static",
+}
+_LOGITS = "the paper leaves out the 2,560 logits of the channel masks, which are parameters too"
 _MASKED = "depends on the masks of a trained network"
 
 
 def _smsr(row: Row) -> Recipe | str | None:
-    if row.variant == "SMSR static channel mask":
-        return Recipe("smsr", "720p")
-    if row.variant.startswith("SMSR "):
-        return "this variant of the channel mask is not in this version"
+    if row.variant in _CHANNEL_MASKS:
+        options = {"channel_masks": _CHANNEL_MASKS[row.variant]}
+        return Recipe("smsr", "720p", options, caveat=_LOGITS)
     backbone, method, *mark = row.variant.split()
     if method in ("DHP", "Basis"):
         return f"{method}: {_FOREIGN}"

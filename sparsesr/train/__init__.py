@@ -1,4 +1,4 @@
-"""Three-step training of MGA models from recipes (needs the extra `train` to run)."""
+"""Training from recipes: MGA's three steps, other networks whole (needs the extra `train`)."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ METRIC_COLUMNS = (
     "val_psnr",
     "val_psnr_coarse",
     "val_mask_l1",
+    "loss_active",
+    "val_sparsity",
 )
 
 

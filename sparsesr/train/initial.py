@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from sparsesr.models import create_model, identity_init_
-from sparsesr.train.recipe import InitConfig, Recipe, RecipeError, StageConfig, step_of
+from sparsesr.nn import has_sparse_masks
+from sparsesr.train.recipe import WHOLE, InitConfig, Recipe, RecipeError, StageConfig, step_of
 
 PARTS = ("base", "refine", "mask")
 
@@ -30,8 +31,9 @@ def make_net(recipe: Recipe, stage: str) -> Any:
 def check_models(recipe: Recipe) -> None:
     """Build every stage's model once, so that a mistake shows now and not after hours.
 
-    Raises RecipeError for options a model does not have, parts to freeze that it lacks, and a crop
-    that the mask stage's patches do not fill; UnknownModelError for the model itself.
+    Raises RecipeError for options a model does not have, parts to freeze that it lacks, a crop
+    that the mask stage's patches do not fill, an identity start or a loss that the model does not
+    know; UnknownModelError for the model itself.
     """
     for stage in recipe.stages:
         net = make_net(recipe, stage.name)
@@ -40,11 +42,24 @@ def check_models(recipe: Recipe) -> None:
                 raise RecipeError(
                     f"stages.{stage.name}.freeze: {recipe.stage_model(stage.name)} has no {part!r}"
                 )
+        _check_whole(recipe, stage, net)
         crop = stage.lr_crop or recipe.data.lr_crop
         if stage.step == "mask" and crop % net.patch_size:
             raise RecipeError(
                 f"stages.mask: lr_crop {crop} is no multiple of the patch size {net.patch_size}"
             )
+
+
+def _check_whole(recipe: Recipe, stage: StageConfig, net: nn.Module) -> None:
+    if stage.loss.active and not has_sparse_masks(net):
+        raise RecipeError(
+            f"stages.{stage.name}.loss.active: {recipe.stage_model(stage.name)} has no sparse masks"
+        )
+    if stage.step == WHOLE and recipe.init.conv == "identity":
+        raise RecipeError(
+            f"init.conv: 'identity' is for networks that end in a transposed convolution; "
+            f"{recipe.model} is none, use 'torch' or 'kaiming'"
+        )
 
 
 def frozen_parts(stage: StageConfig) -> tuple[str, ...]:
@@ -74,11 +89,14 @@ def initialise(net: nn.Module, config: InitConfig) -> None:
 
 
 def load_parts(net: nn.Module, state: dict[str, Any], source: str) -> None:
-    """Copy the parts (base, refine, mask) that `state` and `net` share.
+    """Copy the parts (base, refine, mask) that `state` and `net` share; all of a net without parts.
 
     A part must be complete: missing, additional or differently shaped tensors raise RecipeError.
     Parts that `state` does not have keep their weights.
     """
+    if not any(isinstance(getattr(net, name, None), nn.Module) for name in PARTS):
+        _load_strictly(net, state, source)
+        return
     loaded = []
     for name in PARTS:
         part = getattr(net, name, None)
@@ -89,13 +107,17 @@ def load_parts(net: nn.Module, state: dict[str, Any], source: str) -> None:
         }
         if not isinstance(part, nn.Module) or not own:
             continue
-        try:
-            part.load_state_dict(own, strict=True)
-        except RuntimeError as error:
-            raise RecipeError(f"{source}: {error}") from None
+        _load_strictly(part, own, source)
         loaded.append(name)
     if "base" not in loaded:
         raise RecipeError(f"{source}: expected weights of base (keys base.*), found none")
+
+
+def _load_strictly(net: nn.Module, state: dict[str, Any], source: str) -> None:
+    try:
+        net.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise RecipeError(f"{source}: {error}") from None
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,11 +10,12 @@ import torch
 from torch import nn
 
 from sparsesr.data import PatchBatches
+from sparsesr.nn import has_sparse_masks
 from sparsesr.train.average import WeightAverage
 from sparsesr.train.initial import frozen_parts
 from sparsesr.train.losses import l1, mask_sample
-from sparsesr.train.recipe import StageConfig
-from sparsesr.train.schedule import learning_rate
+from sparsesr.train.recipe import WHOLE, StageConfig
+from sparsesr.train.schedule import active_ramp, learning_rate, temperature
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -52,9 +54,15 @@ class StageModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """Loss of one batch (lr [N,3,h,w], hr [N,3,sh,sw])."""
         lr, hr = (image.contiguous(memory_format=self.memory_format) for image in batch)
-        terms = self.mask_terms(lr) if self.stage.step == "mask" else self.image_terms(lr, hr)
-        weights = self.stage.loss
-        loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+        if self.stage.step == "mask":
+            terms = self.mask_terms(lr)
+        elif self.stage.step == WHOLE:
+            terms = self.whole_terms(lr, hr)
+        else:
+            terms = self.image_terms(lr, hr)
+        weights = dataclasses.asdict(self.stage.loss)
+        weights["active"] *= active_ramp(self.step, self.stage.masks)
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.losses = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
         return loss
 
@@ -70,6 +78,14 @@ class StageModule(pl.LightningModule):
         with torch.no_grad():
             feature, target = mask_sample(self.net, lr)
         return {"mask": l1(self.net.score(feature), target)}
+
+    def whole_terms(self, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Stage whole: mean|SR - HR|; sparse masks add the share of values they let through."""
+        if not has_sparse_masks(self.net):
+            return {"sr": l1(self.net(lr), hr)}
+        self.net.temperature = temperature(self.step, self.stage.masks)
+        out = self.net(lr, return_details=True)
+        return {"sr": l1(out.sr, hr), "active": out.active().mean()}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over what is not frozen; the learning rate is set at every step."""

@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-STAGES = ("dnet", "allnet", "mask")
+STAGES = ("dnet", "allnet", "mask")  # of an MGA form
+WHOLE = "whole"  # of any other network: all of it, in one step
 _FAMILY_SUFFIX = "-mga"
 
 
@@ -71,18 +72,46 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the l1 terms: `sr` and `coarse` (dnet, allnet), `mask` (mask)."""
+    """Weights of the l1 terms: `sr` (dnet, allnet, whole), `coarse` (dnet, allnet), `mask` (mask).
+
+    `active` (whole): of the share of values that sparse masks let be computed, see `MaskConfig`.
+    """
 
     sr: float = 10.0
     coarse: float = 1.0
     mask: float = 10.0
+    active: float = 0.0
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """How sparse masks (SMSR) are trained, in steps from the stage's start.
+
+    The weight of `loss.active` grows from 0 to its value in `ramp` steps, 0 for at once. The
+    temperature of the Gumbel-softmax is max(1 - step / `cooling`, `temperature`), or 1 throughout
+    where `cooling` is None.
+    """
+
+    ramp: int = 0
+    cooling: int | None = None
+    temperature: float = 0.4
+
+    def __post_init__(self) -> None:
+        _require(self.ramp >= 0, f"ramp: expected >= 0, got {self.ramp}")
+        _require(
+            self.cooling is None or self.cooling >= 1, f"cooling: expected >= 1, got {self.cooling}"
+        )
+        _require(
+            0 < self.temperature <= 1, f"temperature: expected in (0, 1], got {self.temperature}"
+        )
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Adam and its schedule: `periods` times (linear warm-up, then cosine).
 
-    Each period warms up for `warmup` steps from `warmup_lr` to `lr`, then falls to `min_lr`.
+    Each period warms up for `warmup` steps from `warmup_lr` to `lr`, then falls to `min_lr`; with
+    `halve_every` it is halved every so many steps instead.
     `clip`: largest gradient norm, None for no clipping.
     """
 
@@ -95,6 +124,7 @@ class OptimizerConfig:
     warmup_lr: float = 1e-4
     periods: int = 1
     clip: float | None = None
+    halve_every: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, f"lr: expected > 0, got {self.lr}")
@@ -103,6 +133,10 @@ class OptimizerConfig:
         _require(self.warmup >= 0, f"warmup: expected >= 0, got {self.warmup}")
         _require(self.periods >= 1, f"periods: expected >= 1, got {self.periods}")
         _require(self.clip is None or self.clip > 0, f"clip: expected > 0, got {self.clip}")
+        _require(
+            self.halve_every is None or self.halve_every >= 1,
+            f"halve_every: expected >= 1, got {self.halve_every}",
+        )
         for beta in self.betas:
             _require(0 <= beta < 1, f"betas: expected numbers in [0, 1), got {beta}")
 
@@ -111,11 +145,12 @@ class OptimizerConfig:
 class StageConfig:
     """One step of the training.
 
-    `name`: dnet, allnet or mask, or one of these with a suffix for another round of the same step
-    (allnet-2). `ema`: decay of the weight average that is evaluated and handed
-    on, 0 for none. `val_every`, `checkpoint_every`, `log_every`: in steps, 0 for never (a stage is
-    always evaluated and saved at its end). `batch`, `lr_crop`: override those of `data`. `freeze`:
-    sub-modules that keep their weights (mask always freezes base and refine).
+    `name`: dnet, allnet or mask (whole for a network that is no MGA form), or one of these with a
+    suffix for another round of the same step (allnet-2). `ema`: decay of the weight average that is
+    evaluated and handed on, 0 for none. `val_every`, `checkpoint_every`, `log_every`: in steps, 0
+    for never (a stage is always evaluated and saved at its end). `batch`, `lr_crop`: override those
+    of `data`. `freeze`: sub-modules that keep their weights (mask always freezes base and refine).
+    `masks`: of networks with sparse masks.
     """
 
     name: str
@@ -129,11 +164,12 @@ class StageConfig:
     batch: int | None = None
     lr_crop: int | None = None
     freeze: tuple[str, ...] = ()
+    masks: MaskConfig = field(default_factory=MaskConfig)
 
     def __post_init__(self) -> None:
-        known = ", ".join(STAGES)
+        known = ", ".join((*STAGES, WHOLE))
         _require(
-            self.step in STAGES and not self.name.endswith("-"),
+            self.step in (*STAGES, WHOLE) and not self.name.endswith("-"),
             f"name: expected one of {known}, or one of them with a suffix (allnet-2), "
             f"got {self.name!r}",
         )
@@ -158,7 +194,7 @@ class StageConfig:
 
     @property
     def step(self) -> str:
-        """Which of the three steps the stage is a round of: dnet, allnet or mask."""
+        """Which step the stage is a round of: dnet, allnet, mask or whole."""
         return step_of(self.name)
 
 
@@ -166,7 +202,8 @@ class StageConfig:
 class Recipe:
     """A whole training: data, model and the stages in their order.
 
-    `model`: name without scale, e.g. "fsrcnn-mga"; `model_options`: passed to `create_model`.
+    `model`: name without scale: an MGA form (fsrcnn-mga) in the stages dnet, allnet and mask, any
+    other network (smsr) in stages named whole; `model_options`: passed to `create_model`.
     `threads`: CPU threads of torch, 0 leaves torch's choice. `device`: "cpu", "cuda" or "auto".
     `precision`: "float32" or "bfloat16" (autocast).
     """
@@ -186,8 +223,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(
-            self.model.endswith(_FAMILY_SUFFIX) and self.model != _FAMILY_SUFFIX,
-            f"model: expected an MGA form such as fsrcnn-mga, got {self.model!r}",
+            self.model not in ("", _FAMILY_SUFFIX),
+            f"model: expected a name such as fsrcnn-mga or smsr, got {self.model!r}",
         )
         _require(self.scale >= 1, f"scale: expected >= 1, got {self.scale}")
         _require(self.seed >= 0, f"seed: expected >= 0, got {self.seed}")
@@ -200,10 +237,17 @@ class Recipe:
             _require(value in known, f"{key}: expected one of {', '.join(known)}, got {value!r}")
         names = [stage.name for stage in self.stages]
         _require(bool(names), "stages: expected at least one stage")
-        steps = [STAGES.index(stage.step) for stage in self.stages]
+        order: tuple[str, ...] = STAGES if self.model.endswith(_FAMILY_SUFFIX) else (WHOLE,)
+        strange = [stage.name for stage in self.stages if stage.step not in order]
+        _require(
+            not strange,
+            f"stages: {self.model} is trained in {', '.join(order)}; got {', '.join(strange)} "
+            "(an MGA form such as fsrcnn-mga has dnet, allnet and mask, any other network whole)",
+        )
+        steps = [order.index(stage.step) for stage in self.stages]
         _require(
             len(set(names)) == len(names) and steps == sorted(steps),
-            f"stages: expected each name once, in the order {', '.join(STAGES)}; "
+            f"stages: expected each name once, in the order {', '.join(order)}; "
             f"got {', '.join(names)}",
         )
 
@@ -215,7 +259,7 @@ class Recipe:
     def stage_model(self, stage: str) -> str:
         """Name of the model that `stage` trains."""
         step = step_of(stage)
-        return self.model if step == "mask" else f"{self.family}-{step}"
+        return self.model if step in ("mask", WHOLE) else f"{self.family}-{step}"
 
     def first_step(self, stage: str) -> int:
         """Steps of all stages before `stage`: batches continue where those ended."""

@@ -9,9 +9,10 @@ import torch
 
 from sparsesr.data import load_pair, paired_images
 from sparsesr.metrics import psnr, ssim
-from sparsesr.nn import selects_patches
+from sparsesr.nn import has_sparse_masks, selects_patches
 from sparsesr.ops import patch_grid
 from sparsesr.train.losses import mask_sample
+from sparsesr.train.recipe import WHOLE
 
 _SMALL_SETS = ("set5", "set14", "b100", "bsds100", "bsd100")
 
@@ -37,15 +38,18 @@ class ValidationSet:
 
 @torch.no_grad()
 def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
-    """Y-PSNR in dB (border = scale) of SR and coarse image; step mask adds its own measures.
+    """Y-PSNR in dB (border = scale) of SR and coarse image; some steps add measures of their own.
 
     `val_psnr`: the step's output (all patches for dnet and allnet, `images.k` for mask);
-    `val_psnr_coarse`: the Base-Net's. `val_mask_l1`: mean|M - T|, each image its own batch.
+    `val_psnr_coarse`: the Base-Net's (not in whole). `val_mask_l1`: mean|M - T|, each image its own
+    batch. `val_sparsity`: of networks with sparse masks, as SMSR defines it.
     """
     device = next(net.parameters()).device
 
     def measure(lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
         lr = lr.to(device)
+        if step == WHOLE:
+            return {f"val_{key}": value for key, value in _quality(net, lr, hr).items()}
         keys = {"k": images.k} if step == "mask" else {}
         out = net(lr, return_details=True, **keys)
         row = {
@@ -57,6 +61,15 @@ def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
         return row
 
     return images.mean(measure)
+
+
+def _quality(net: Any, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
+    """psnr of one image, and its sparsity where the network has sparse masks."""
+    if not has_sparse_masks(net):
+        return {"psnr": psnr(net(lr).float().cpu(), hr, border=net.scale)}
+    out = net(lr, return_details=True)
+    sparsity = float(out.sparsity().mean())
+    return {"psnr": psnr(out.sr.float().cpu(), hr, border=net.scale), "sparsity": sparsity}
 
 
 def _mask_error(net: Any, lr: torch.Tensor) -> float:
@@ -81,6 +94,8 @@ def final_metrics(net: Any, images: ValidationSet) -> dict[str, Any]:
             sr = net(lr, **choice)
             row[f"{label} psnr"] = psnr(sr, hr, border=images.scale)
             row[f"{label} ssim"] = ssim(sr, hr, border=images.scale)
+        if has_sparse_masks(net):
+            row[" sparsity"] = float(net(lr, return_details=True).sparsity().mean())
         return row
 
     by_k: dict[str, dict[str, float]] = {}

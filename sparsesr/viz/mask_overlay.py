@@ -53,8 +53,7 @@ def mask_overlay(
     chosen = np.zeros(rows * cols, dtype=bool)
     chosen[numbers] = True
     inside = chosen.reshape(rows, cols).repeat(patch, 0).repeat(patch, 1)[:height, :width]
-    grey = image.astype(np.float32) @ np.array(FULL_RANGE_LUMA, np.float32)
-    picture = np.where(inside[..., None], image, (_DIM * grey)[..., None]).astype(np.uint8)
+    picture = dimmed(image, inside)
     picture[_outline(inside, 2 if patch >= 12 else 1)] = OUTLINE
     if not legend:
         return picture
@@ -62,6 +61,12 @@ def mask_overlay(
     share = 100 * count / chosen.size
     text = f"refined: {count:,} of {chosen.size:,} patches ({share:.0f} %); dimmed: coarse only"
     return np.concatenate([picture, text_bar(text, width, OUTLINE)])
+
+
+def dimmed(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """``image`` [H, W, 3] uint8 where ``inside`` [H, W] bool is True, dark and grey elsewhere."""
+    grey = image.astype(np.float32) @ np.array(FULL_RANGE_LUMA, np.float32)
+    return np.where(inside[..., None], image, (_DIM * grey)[..., None]).astype(np.uint8)
 
 
 def _outline(inside: np.ndarray, thickness: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch
 from torch.library import opcheck
 
 from sparsesr import ops
+from sparsesr._backend import _find
 
 MASK = torch.rand(2, 3, 4)
 INDEX = torch.tensor([[0, 5, 11], [2, 3, 7]], dtype=torch.int32)
@@ -20,6 +21,9 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
     x = _x(layout, grad)
     patches = torch.randn(6, 3, 4, 4).contiguous(memory_format=layout).requires_grad_(grad)
     halo = torch.randn(6, 3, 6, 6).contiguous(memory_format=layout).requires_grad_(grad)
+    kernels = [torch.randn(3, 3, 3, 3).requires_grad_(grad) for _ in range(2)]
+    collect = torch.randn(4, 6, 1, 1).requires_grad_(grad)
+    dense, pixels = torch.rand(2, 3) > 0.5, torch.rand(2, 1, 9, 14) > 0.5
     return {
         "select_patches": (MASK, 3, True),
         "gather_patches": (x, INDEX, 4, 1, 4),
@@ -28,6 +32,8 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
         "scatter_patches": (x, patches, INDEX, 4, 4, "replace"),
         "scatter_patches_": (x.detach().clone(), patches.detach(), INDEX, 4, 4, "mean"),
         "scatter_patches_backward": (x, INDEX, 4, 4, "mean"),
+        "masked_conv2d": (x, kernels[0], torch.randn(3).requires_grad_(grad), pixels),
+        "masked_block": (x, kernels, collect, None, dense, pixels),
     }
 
 
@@ -37,6 +43,8 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
 def test_opcheck(backend: str, name: str, layout: torch.memory_format, grad: bool) -> None:
     if backend not in ("reference", "cpu"):
         pytest.skip("samples are CPU tensors")
+    if _find(backend, name) is None:
+        pytest.skip(f"backend {backend} does not implement {name}")
     opcheck(getattr(torch.ops.sparsesr, name).default, _samples(layout, grad)[name])
 
 

@@ -50,7 +50,7 @@ def test_shipped_recipes_are_valid(scale: int) -> None:
         ("stages.dnet.freeze=[tail]", "freeze: expected names among base, refine, mask"),
         ("stages.dnet.ema=1", "stages.dnet.ema: expected a decay in [0, 1), got 1.0"),
         ("stages.dnet.optimizer.warmup=6", "warmup: expected less than a period (6 steps), got 6"),
-        ("stages.dnet.name=dent", "expected one of dnet, allnet, mask, or one of them with a"),
+        ("stages.dnet.name=dent", "expected one of dnet, allnet, mask, whole, or one of them with"),
         (
             "stages.dnet.name=allnet-",
             "or one of them with a suffix",
@@ -61,7 +61,7 @@ def test_shipped_recipes_are_valid(scale: int) -> None:
         ("stages.dnet=0", "expected a key after"),
         ("data.batch.size=1", "data.batch is int, not a section"),
         ("stages=[]", "stages: expected at least one stage"),
-        ("model=fsrcnn", "model: expected an MGA form such as fsrcnn-mga, got 'fsrcnn'"),
+        ("model=fsrcnn", "stages: fsrcnn is trained in whole; got dnet, allnet, mask (an MGA form"),
         ("device=tpu", "device: expected one of cpu, cuda, auto, got 'tpu'"),
         ("init.conv=zeros", "init.conv: expected 'torch', 'kaiming' or 'identity'"),
         ("threads", "expected KEY=VALUE"),

@@ -7,6 +7,8 @@ speed. Argument names are those of the other backends.
 from __future__ import annotations
 
 from .gather_patches import gather_patches, gather_patches_backward
+from .masked_block import masked_block
+from .masked_conv2d import masked_conv2d
 from .scatter_patches import scatter_patches, scatter_patches_, scatter_patches_backward
 from .select_gather_patches import select_gather_patches
 from .select_patches import select_patches
@@ -14,6 +16,8 @@ from .select_patches import select_patches
 __all__ = [
     "gather_patches",
     "gather_patches_backward",
+    "masked_block",
+    "masked_conv2d",
     "scatter_patches",
     "scatter_patches_",
     "scatter_patches_backward",
