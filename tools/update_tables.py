@@ -74,6 +74,23 @@ def speed_facts() -> list[str]:
     return [f"- {facts}", *(f"- {note}" for note in run["tables"]["fsrcnn_mga"]["notes"])]
 
 
+def families() -> list[str]:
+    """Every family against its dense network: time beside multiply-adds."""
+    keep = (
+        "family",
+        "LR",
+        "K",
+        "mga ms",
+        "lean ms",
+        "vs lean",
+        "MACs lean",
+        "published ms",
+        "vs published",
+        "MACs published",
+    )
+    return _bench_table("mga_families", keep)
+
+
 def _bench_table(name: str, keep: tuple[str, ...]) -> list[str]:
     run = json.loads(CPU_BENCH.read_text(encoding="utf-8"))
     rows = run["tables"][name]["rows"]
@@ -90,6 +107,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "quality": quality,
     "speed": speed,
     "speed facts": speed_facts,
+    "families": families,
 }
 
 
