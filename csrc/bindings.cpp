@@ -18,7 +18,7 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 2;
+constexpr int kAbi = 3;
 
 bool read_extents(PyObject* tuple, int64_t* out, int rank) {
   for (int d = 0; d < rank; ++d) {
@@ -112,6 +112,12 @@ void bind_cpu_ops(py::module_& m) {
                                       {patch_size, /*halo=*/0, stride}, reduce_of(mean), threads);
       },
       ReleaseGil());
+  m.def("masked_conv2d", &cpu::masked_conv2d, ReleaseGil());
+  m.def("masked_block", &cpu::masked_block, ReleaseGil());
+  m.def("packing_rule", [] {
+    const sparsesr::PackingRule rule = cpu::packing_rule();
+    return py::make_tuple(rule.lanes, rule.narrow, rule.vectors);
+  });
 }
 
 #ifdef SPARSESR_CUDA

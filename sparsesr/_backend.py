@@ -98,11 +98,14 @@ def implementation(op: str, first: torch.Tensor) -> Callable[..., Any]:
     Raises:
         RuntimeError: a backend asked for by name is absent, or runs on another device, or has no
             such op.
+        TypeError: ... or has it, but not for this dtype.
     """
     name, device = requested_backend(), first.device
     if name == "auto":
         for candidate in _preference(op, first):
-            if _missing(candidate) is None and (found := _find(candidate, op)) is not None:
+            if _missing(candidate) is not None or not _computes(candidate, op, first.dtype):
+                continue
+            if (found := _find(candidate, op)) is not None:
                 if candidate == "reference":
                     _say_once(device.type)
                 return found
@@ -116,6 +119,12 @@ def implementation(op: str, first: torch.Tensor) -> Callable[..., Any]:
     found = _find(name, op)
     if found is None:
         raise RuntimeError(f"{op}: backend {name!r} does not implement it; use 'auto'")
+    if not _computes(name, op, first.dtype):
+        dtypes = ", ".join(str(d).removeprefix("torch.") for d in _module(name).DTYPES[op])
+        raise TypeError(
+            f"{op}: backend {name!r} computes {dtypes}, got "
+            f"{str(first.dtype).removeprefix('torch.')}; use 'auto' or 'reference'"
+        )
     return found
 
 
@@ -151,10 +160,17 @@ def _find(name: str, op: str) -> Callable[..., Any] | None:
     return getattr(_module(name), op, None)
 
 
+def _computes(name: str, op: str, dtype: torch.dtype) -> bool:
+    """Whether a backend has the op for this dtype: its ``DTYPES`` lists ops that lack some."""
+    dtypes = getattr(_module(name), "DTYPES", {}).get(op)
+    return dtypes is None or dtype in dtypes
+
+
 @cache
 def _say_once(device_type: str) -> None:
     present = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}.get(device_type, ())
     reasons = "; ".join(f"{n}: {_missing(n)}" for n in present if _missing(n))
-    log.info(
-        "sparsesr ops on %s tensors run on the plain-torch reference (%s)", device_type, reasons
-    )
+    if reasons:
+        log.info(
+            "sparsesr ops on %s tensors run on the plain-torch reference (%s)", device_type, reasons
+        )

@@ -10,7 +10,7 @@ import torch
 
 import sparsesr
 from sparsesr import _backend, _gpu_choice
-from sparsesr.ops import select_patches
+from sparsesr.ops import masked_conv2d, select_patches
 
 MASK = torch.rand(1, 3, 3)
 
@@ -100,3 +100,19 @@ def test_backends_lists_all() -> None:
     assert [b.name for b in found] == ["reference", "cpu", "cuda", "triton"]
     assert found[0].available
     assert all(b.reason for b in found)
+
+
+def test_a_dtype_that_a_backend_lacks() -> None:
+    """By name it is an error that lists what there is; ``auto`` goes on to the next backend."""
+    if _backend._missing("cpu") is not None:
+        pytest.skip("needs the native module")
+    x, weight = torch.rand(1, 2, 5, 4).double(), torch.rand(3, 2, 3, 3).double()
+    mask = torch.ones(1, 1, 5, 4, dtype=torch.bool)
+    expected = torch.nn.functional.conv2d(x, weight, padding=1)
+    with (
+        sparsesr.use_backend("cpu"),
+        pytest.raises(TypeError, match="computes float32, bfloat16, float16, got float64; use"),
+    ):
+        masked_conv2d(x, weight, None, mask)
+    with sparsesr.use_backend("auto"):
+        torch.testing.assert_close(masked_conv2d(x, weight, None, mask), expected)

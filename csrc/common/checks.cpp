@@ -21,6 +21,8 @@ const char* dtype_name(DType dtype) {
       return "float64";
     case DType::kInt32:
       return "int32";
+    case DType::kBool:
+      return "bool";
   }
   return "unknown";
 }
@@ -32,6 +34,8 @@ int64_t element_size(DType dtype) {
       return 2;
     case DType::kFloat64:
       return 8;
+    case DType::kBool:
+      return 1;
     case DType::kFloat32:
     case DType::kInt32:
       break;
@@ -79,9 +83,10 @@ void check_dtype(const Operand& operand, DType dtype) {
 }
 
 void check_floating(const Operand& operand) {
-  if (operand.view.dtype != DType::kInt32) return;
+  const DType dtype = operand.view.dtype;
+  if (dtype != DType::kInt32 && dtype != DType::kBool) return;
   fail<TypeMismatch>(operand.op, ": expected ", operand.name,
-                     " float32, float16, bfloat16 or float64, got int32");
+                     " float32, float16, bfloat16 or float64, got ", dtype_name(dtype));
 }
 
 void check_device(const Operand& operand, int device) {

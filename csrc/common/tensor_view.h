@@ -5,9 +5,16 @@
 
 namespace sparsesr {
 
-enum class DType : int { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2, kFloat64 = 3, kInt32 = 4 };
+enum class DType : int {
+  kFloat32 = 0,
+  kFloat16 = 1,
+  kBFloat16 = 2,
+  kFloat64 = 3,
+  kInt32 = 4,
+  kBool = 5
+};
 
-constexpr int kNumDTypes = 5;
+constexpr int kNumDTypes = 6;
 constexpr int kCpu = -1;  // `device` of host memory; CUDA devices count from 0
 
 // Not owning. Strides count elements, as torch's do; entries from `rank` on are unset.

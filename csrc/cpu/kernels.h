@@ -9,6 +9,7 @@
 
 namespace sparsesr {
 
+struct ListedPixel;
 struct RowBand;
 
 // How a map or a batch of patches [N, C, H, W] is walked: N images of `planes` planes of rows of
@@ -104,6 +105,58 @@ struct SelectGatherArgs {
   GatherArgs gather;
 };
 
+// How the masked convolutions want their weights: outputs in vectors of `lanes`, `vectors` of them
+// side by side; where a layer has no more than `narrow` dense outputs, in one vector of that many.
+struct PackingRule {
+  int64_t lanes, narrow, vectors;
+};
+
+struct PackingRuleArgs {
+  PackingRule* rule;  // written
+};
+
+// One image whose channels are adjacent; strides in elements.
+struct PixelMap {
+  float* data;
+  int64_t row, pixel;
+};
+
+struct MaskedConvArgs {
+  const ListedPixel* pixels;
+  int64_t count;
+  int64_t height, width;
+  int64_t in_channels, out_channels, side;
+  PixelMap x, out;
+  const float* weights;  // packed
+  const float* bias;     // or zeros: [out_channels], rounded up to whole vectors
+  const float* zeros;    // [in_channels]
+  int threads;
+};
+
+// Packed weights of one layer; inputs and outputs in the order of the features in memory.
+struct MaskedLayer {
+  const float* full;     // every output from every input
+  const float* dense;    // dense outputs from dense inputs
+  const float* collect;  // its share of the 1x1 convolution
+  int64_t dense_inputs, dense_outputs;
+};
+
+struct MaskedBlockArgs {
+  const ListedPixel* active;
+  const ListedPixel* inactive;
+  int64_t num_active, num_inactive;
+  int64_t height, width;
+  int64_t channels, out_channels;
+  const MaskedLayer* layers;
+  int64_t num_layers;
+  PixelMap x, out;
+  const float* bias;   // or zeros: [out_channels], rounded up to whole vectors
+  float* features[2];  // workspaces [height, width, pitch], layers take turns
+  int64_t pitch;       // channels, rounded up to whole vectors
+  const float* zeros;  // [the larger of channels and out_channels], rounded up likewise
+  int threads;
+};
+
 // One line per kernel; declarations, the table and its entries all follow from this list.
 #define SPARSESR_CPU_KERNELS(X)                    \
   X(select_patches, SelectArgs)                    \
@@ -111,7 +164,10 @@ struct SelectGatherArgs {
   X(gather_patches_backward, GatherBackwardArgs)   \
   X(scatter_patches, ScatterArgs)                  \
   X(scatter_patches_backward, ScatterBackwardArgs) \
-  X(select_gather_patches, SelectGatherArgs)
+  X(select_gather_patches, SelectGatherArgs)       \
+  X(packing_rule, PackingRuleArgs)                 \
+  X(masked_conv2d, MaskedConvArgs)                 \
+  X(masked_block, MaskedBlockArgs)
 
 struct CpuKernels {
   const char* isa;

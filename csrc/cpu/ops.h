@@ -1,13 +1,17 @@
-// The patch ops on the CPU. They check everything before they write anything, and throw
-// std::invalid_argument with the op's name in front. Maps are [B,C,H,W], patches [B*k,C,P,P] with P
+// The ops on the CPU. They check everything before they write anything, and throw
+// std::invalid_argument with the op's name in front.
+//
+// The patch ops. Maps are [B,C,H,W], patches [B*k,C,P,P] with P
 // = patch_size + 2 * halo, index [B,k] int32 and contiguous; element types float32, float16,
 // bfloat16 and float64; any strides, fast where both operands have dense rows in the same order
 // (NCHW or channels_last). `threads` >= 1 bounds the threads used.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "common/tensor_view.h"
+#include "cpu/kernels.h"
 
 namespace sparsesr {
 namespace cpu {
@@ -40,6 +44,23 @@ void scatter_patches(const TensorView& canvas, const TensorView& patches, const 
 void scatter_patches_backward(const TensorView& grad, const TensorView& index,
                               const TensorView& grad_canvas, const TensorView& grad_patches,
                               PatchShape shape, Reduce reduce, int threads);
+
+// The masked convolutions: float32, channels adjacent (channels_last or a slice of such a map),
+// mask [B,1,H,W] bool. Weights come packed for the instruction set in use, as packing_rule() says
+// and sparsesr/ops/_packing.py does it.
+PackingRule packing_rule();
+
+// x [B,C,H,W] -> out [B,C',H,W], written only where the mask is true. weights: packed
+// [C',C,side,side], side odd; bias [C'], none when it has no elements.
+void masked_conv2d(const TensorView& x, const TensorView& weights, int64_t side,
+                   const TensorView& bias, const TensorView& mask, const TensorView& out,
+                   int threads);
+
+// x [B,C,H,W] -> out [B,C',H,W]. dense[i]: how many channels of layer i are dense; weights: packed;
+// features, other: workspaces of H * W * C elements, C rounded up to whole vectors.
+void masked_block(const TensorView& x, const TensorView& weights, const std::vector<int64_t>& dense,
+                  const TensorView& bias, const TensorView& mask, const TensorView& features,
+                  const TensorView& other, const TensorView& out, int threads);
 
 }  // namespace cpu
 }  // namespace sparsesr

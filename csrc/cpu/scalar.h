@@ -98,6 +98,7 @@ inline void run_for_dtype(DType dtype, const Args& args) {
     case DType::kFloat64:
       return Kernel<double>::run(args);
     case DType::kInt32:
+    case DType::kBool:
       return;
   }
 }

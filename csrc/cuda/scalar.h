@@ -126,6 +126,7 @@ void for_dtype(DType dtype, const Run& run) {
     case DType::kFloat64:
       return run(Type<double>());
     case DType::kInt32:
+    case DType::kBool:
       return;
   }
 }

@@ -114,6 +114,8 @@ void Tensor::store(char* at, double value) const {
       return store_as(at, value);
     case DType::kInt32:
       return store_as(at, static_cast<int32_t>(value));
+    case DType::kBool:
+      return store_as(at, static_cast<uint8_t>(value != 0));
   }
 }
 
@@ -129,6 +131,8 @@ double Tensor::load(const char* at) const {
       return load_as<double>(at);
     case DType::kInt32:
       return load_as<int32_t>(at);
+    case DType::kBool:
+      return load_as<uint8_t>(at);
   }
   return 0.0;
 }

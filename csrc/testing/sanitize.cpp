@@ -85,6 +85,52 @@ void run(const Map& m, const cpu::PatchShape& shape, DType dtype, bool last, boo
   }
 }
 
+Tensor zeros(DType dtype, std::vector<int64_t> sizes, bool channels_last = false) {
+  Tensor tensor(dtype, sizes, channels_last);
+  std::memset(tensor.view.data, 0, element_size(dtype) * num_elements(tensor.view));
+  return tensor;
+}
+
+// Every third pixel is active, or all, or none.
+Tensor pixel_mask(const Map& m, int every) {
+  Tensor mask = zeros(DType::kBool, {m.batch, 1, m.height, m.width});
+  auto* values = static_cast<uint8_t*>(mask.view.data);
+  for (int64_t i = 0; i < num_elements(mask.view); ++i) values[i] = every != 0 && i % every == 0;
+  return mask;
+}
+
+void run_masked(const Map& m, int every) {
+  const PackingRule rule = cpu::packing_rule();
+  const auto padded = [](int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; };
+  const auto packed = [&](int64_t lanes, int64_t outputs, int64_t inputs, int64_t side) {
+    return padded(side * side * inputs * padded(outputs, lanes), 16);
+  };
+  const int64_t outputs = m.channels + 1, none = 0;
+  const auto map = [&](int64_t channels) {
+    return zeros(DType::kFloat32, {m.batch, channels, m.height, m.width}, true);
+  };
+  const Tensor x = map(m.channels), out = map(outputs), mask = pixel_mask(m, every);
+  const Tensor bias = zeros(DType::kFloat32, {outputs}), no_bias(DType::kFloat32, {none});
+  for (const int64_t side : {1, 3, 5}) {
+    const Tensor weights = zeros(DType::kFloat32, {packed(rule.lanes, outputs, m.channels, side)});
+    cpu::masked_conv2d(x.view, weights.view, side, bias.view, mask.view, out.view, 1);
+  }
+
+  const std::vector<int64_t> dense = {m.channels / 2, m.channels, 0, 1};
+  int64_t elements = 0, inputs = m.channels;
+  for (const int64_t count : dense) {
+    elements += packed(rule.lanes, m.channels, m.channels, 3);
+    elements += packed(rule.lanes, outputs, m.channels, 1);
+    elements += packed(count <= rule.narrow ? rule.narrow : rule.lanes, count, inputs, 3);
+    inputs = count;
+  }
+  const Tensor weights = zeros(DType::kFloat32, {elements});
+  const int64_t room = m.height * m.width * padded(m.channels, rule.lanes);
+  const Tensor features(DType::kFloat32, {room}), other(DType::kFloat32, {room});
+  cpu::masked_block(x.view, weights.view, dense, no_bias.view, mask.view, features.view, other.view,
+                    out.view, 1);
+}
+
 }  // namespace
 
 int main() {
@@ -97,6 +143,12 @@ int main() {
           ++count;
         }
       }
+    }
+  }
+  for (const Map& map : kMaps) {
+    for (const int every : {0, 1, 3}) {
+      run_masked(map, every);
+      ++count;
     }
   }
   std::printf("%d cases\n", count);

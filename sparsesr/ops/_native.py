@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch  # before the module: both then share torch's OpenMP runtime
 from torch import Tensor
 
-from ._layout import empty_like_format
+from ._layout import empty_like_format, memory_format_of
+from ._packing import Cache, PackedBlock, PackingRule, pack_block, pack_conv
 
 DEVICES = ("cpu",)
-ABI = 2  # of the calls below; csrc/bindings.cpp holds the number it was built with
+_COMPUTED = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = {"masked_conv2d": _COMPUTED, "masked_block": _COMPUTED}  # the other ops take all
+ABI = 3  # of the calls below; csrc/bindings.cpp holds the number it was built with
 
 _DTYPES = {
     torch.float32: 0,
@@ -27,6 +31,7 @@ _DTYPES = {
     torch.bfloat16: 2,
     torch.float64: 3,
     torch.int32: 4,
+    torch.bool: 5,
 }
 _HOST = torch.device("cpu")
 _CPU = -1  # the module's number of the host; GPUs count from 0
@@ -234,6 +239,89 @@ def scatter_patches_backward(
     return grad_canvas, grad_patches
 
 
+def masked_conv2d(
+    x: Tensor,  # [B, Cin, H, W]
+    weight: Tensor,  # [Cout, Cin, k, k]
+    bias: Tensor | None,  # [Cout]
+    mask: Tensor,  # [B, 1, H, W] bool
+) -> Tensor:
+    """The convolution where the mask is True, zero elsewhere; 16-bit types compute in float32."""
+    op, native = "masked_conv2d", _loaded()
+    rule = PackingRule(*native.cpu.packing_rule())
+    packed = _packed.get(
+        (op, rule, tuple(weight.shape), weight.stride(), weight.dtype, weight.data_ptr()),
+        [weight],
+        lambda: PackedBlock(pack_conv(weight, rule), []),
+    )
+    pixels = _pixels(x)
+    shape = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
+    out = torch.empty(shape, memory_format=torch.channels_last).zero_()
+    start = _bias(bias)
+    if out.numel() > 0:
+        native.cpu.masked_conv2d(
+            _view(op, "x", pixels),
+            _view(op, "weights", packed.weights),
+            weight.shape[-1],
+            _view(op, "bias", start),
+            _view(op, "mask", mask),
+            _view(op, "out", out),
+            torch.get_num_threads(),
+        )
+    return out.to(x.dtype, memory_format=memory_format_of(x))
+
+
+def masked_block(
+    x: Tensor,  # [B, C, H, W]
+    weights: Sequence[Tensor],  # L of [C, C, 3, 3]
+    collect_weight: Tensor,  # [C', L*C, 1, 1]
+    collect_bias: Tensor | None,  # [C']
+    dense: Tensor,  # [L, C] bool, any device
+    mask: Tensor,  # [B, 1, H, W] bool
+) -> Tensor:
+    """The features of all layers, collected; 16-bit types compute in float32."""
+    op, native = "masked_block", _loaded()
+    rule = PackingRule(*native.cpu.packing_rule())
+    tensors = [*weights, collect_weight]
+    dense = dense.cpu()
+    places = tuple((t.data_ptr(), t.stride(), t.dtype) for t in tensors)
+    packed = _packed.get(
+        (op, rule, dense.numpy().tobytes(), tuple(collect_weight.shape), places),
+        tensors,
+        lambda: pack_block(weights, collect_weight, dense, rule),
+    )
+    pixels = _pixels(x)
+    batch, channels, height, width = x.shape
+    shape = (batch, collect_weight.shape[0], height, width)
+    out = torch.empty(shape, memory_format=torch.channels_last)
+    pitch = channels + -channels % rule.lanes
+    maps = [torch.empty(height * width * pitch) for _ in range(2)]
+    start = _bias(collect_bias)
+    if out.numel() > 0:
+        native.cpu.masked_block(
+            _view(op, "x", pixels),
+            _view(op, "weights", packed.weights),
+            packed.dense,
+            _view(op, "bias", start),
+            _view(op, "mask", mask),
+            _view(op, "features", maps[0]),
+            _view(op, "other", maps[1]),
+            _view(op, "out", out),
+            torch.get_num_threads(),
+        )
+    return out.to(x.dtype, memory_format=memory_format_of(x))
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """``x`` as float32 with adjacent channels, itself where it is so already."""
+    x = x.float()
+    adjacent = x.stride(1) == 1 or x.shape[1] == 1
+    return x if adjacent else x.contiguous(memory_format=torch.channels_last)
+
+
+def _bias(bias: Tensor | None) -> Tensor:
+    return torch.empty(0) if bias is None else bias.detach().float().contiguous()
+
+
 def _view(
     op: str, name: str, tensor: Tensor, device: torch.device = _HOST
 ) -> tuple[int, int, int, tuple, tuple]:
@@ -242,8 +330,8 @@ def _view(
     strided = tensor.layout is torch.strided and not tensor.is_neg()
     if dtype is None or tensor.device != device or not strided:
         raise TypeError(
-            f"{op}: expected {name} as a strided float32, float16, bfloat16, float64 or int32 "
-            f"tensor on {device}, got {_describe(tensor)}"
+            f"{op}: expected {name} as a strided tensor on {device} of float32, float16, bfloat16, "
+            f"float64, int32 or bool, got {_describe(tensor)}"
         )
     number = _CPU if device.type == "cpu" else device.index
     return tensor.data_ptr(), dtype, number, tensor.shape, tensor.stride()
@@ -296,4 +384,5 @@ def _built_elsewhere() -> str:
     return f" for this Python (found {', '.join(others)})" if others else ""
 
 
+_packed = Cache()
 _module, _error = _load()

@@ -47,7 +47,11 @@ def test_sanitizers(compiler: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="variants exist on x86-64 only")
 @pytest.mark.parametrize(
-    "op", ["gather_patches", "scatter_patches", "select_patches", "select_gather_patches"]
+    "op",
+    [
+        *("gather_patches", "scatter_patches", "select_patches", "select_gather_patches"),
+        *("masked_conv2d", "masked_block"),
+    ],
 )
 def test_variants_share_no_symbols(op: str, compiler: str, tmp_path: Path) -> None:
     """The linker merges weak symbols of one name; an AVX-512 copy must serve no other variant."""

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sparsesr._backend import _computes, _find
+
+
+def require(backend: str, op: str, dtype: torch.dtype = torch.float32) -> None:
+    """Skip where the backend does not have the op, or not in this dtype."""
+    if _find(backend, op) is None:
+        pytest.skip(f"backend {backend} does not implement {op}")
+    if not _computes(backend, op, dtype):
+        pytest.skip(f"backend {backend} does not compute {op} in {dtype}")
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -12,7 +12,6 @@ from masked_cases import assert_close
 from torch import Tensor
 
 from sparsesr import use_backend
-from sparsesr._backend import _find
 from sparsesr.ops import masked_block, reference
 
 
@@ -48,8 +47,7 @@ DTYPES = pytest.mark.parametrize(
 @pytest.fixture
 def device(backend: str, device: torch.device) -> torch.device:
     """The device of the backend, where it has the op."""
-    if _find(backend, "masked_block") is None:
-        pytest.skip(f"backend {backend} does not implement masked_block")
+    masked_cases.require(backend, "masked_block")
     return device
 
 
@@ -98,6 +96,7 @@ def _masks(case: Case) -> dict[str, Tensor]:
 def test_equals_the_formula(
     backend: str, device: torch.device, case: Case, dtype: torch.dtype
 ) -> None:
+    masked_cases.require(backend, "masked_block", dtype)
     for name, mask in _masks(case).items():
         given = _inputs(case, dtype, bias=name != "corner")
         got = masked_block(*given.to(device).on(mask.to(device)))

@@ -10,7 +10,6 @@ from masked_cases import assert_close
 from torch import Tensor
 
 from sparsesr import use_backend
-from sparsesr._backend import _find
 from sparsesr.ops import masked_conv2d, reference
 
 # batch, input and output channels, height, width, kernel
@@ -30,8 +29,7 @@ DTYPES = pytest.mark.parametrize(
 @pytest.fixture
 def device(backend: str, device: torch.device) -> torch.device:
     """The device of the backend, where it has the op."""
-    if _find(backend, "masked_conv2d") is None:
-        pytest.skip(f"backend {backend} does not implement masked_conv2d")
+    masked_cases.require(backend, "masked_conv2d")
     return device
 
 
@@ -49,6 +47,7 @@ def _inputs(case: tuple, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Te
 def test_equals_the_sum(
     backend: str, device: torch.device, case: tuple, dtype: torch.dtype, with_bias: bool
 ) -> None:
+    masked_cases.require(backend, "masked_conv2d", dtype)
     x, weight, bias = _inputs(case, dtype)
     bias = bias if with_bias else None
     for name, mask in masked_cases.masks(x.shape[0], *x.shape[2:]).items():
@@ -84,6 +83,7 @@ def test_every_layout(backend: str, device: torch.device, case: tuple) -> None:
 def test_backward_equals_autograd_of_the_sum(
     backend: str, device: torch.device, dtype: torch.dtype
 ) -> None:
+    masked_cases.require(backend, "masked_conv2d", dtype)
     given = _inputs(CASES[1], dtype)
     mask = masked_cases.masks(2, *given[0].shape[2:])["random"]
     exact = [t.double().requires_grad_() for t in given]

@@ -1,0 +1,112 @@
+"""Weights as the native masked convolutions read them, packed once and kept.
+
+The kernels multiply one input with a few vectors of outputs at a time, so the weights of those
+outputs lie side by side: ``[groups][k*k][inputs][outputs of the group]``. A block's features lie in
+memory with the dense channels of their layer in front; its weights are permuted to match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+_PART = 16  # elements: every part begins on a cache line
+
+
+class PackingRule(NamedTuple):
+    """What an instruction set wants; csrc/cpu/kernels.h.
+
+    Attributes:
+        lanes: outputs of a vector.
+        narrow: outputs of the narrower vector that serves where no more are dense.
+        vectors: vectors of a group.
+    """
+
+    lanes: int
+    narrow: int
+    vectors: int
+
+
+class PackedBlock(NamedTuple):
+    """One block's weights, float32, and how many channels of each layer are dense."""
+
+    weights: Tensor
+    dense: list[int]
+
+
+def pack_conv(weight: Tensor, rule: PackingRule) -> Tensor:
+    """weight [O,I,k,k] of any floating dtype -> the packed form, flat float32."""
+    return _pack(weight, rule.lanes, rule.vectors)
+
+
+def pack_block(
+    weights: Sequence[Tensor],  # L of [C, C, 3, 3]
+    collect_weight: Tensor,  # [C', L*C, 1, 1]
+    dense: Tensor,  # [L, C] bool
+    rule: PackingRule,
+) -> PackedBlock:
+    """Per layer: all outputs from all inputs, the share of the 1x1, dense from dense."""
+    channels = dense.shape[1]
+    inputs, count = torch.arange(channels), channels  # x keeps its order and is dense everywhere
+    parts, counts = [], []
+    for i, weight in enumerate(weights):
+        outputs = torch.argsort(dense[i].logical_not().to(torch.uint8), stable=True)
+        permuted = weight.detach()[outputs][:, inputs]
+        share = collect_weight.detach()[:, i * channels : (i + 1) * channels][:, outputs]
+        kept = int(dense[i].sum())
+        lanes = rule.narrow if kept <= rule.narrow else rule.lanes
+        parts += [
+            _pack(permuted, rule.lanes, rule.vectors),
+            _pack(share, rule.lanes, rule.vectors),
+            _pack(permuted[:kept, :count], lanes, rule.vectors),
+        ]
+        counts.append(kept)
+        inputs, count = outputs, kept
+    return PackedBlock(torch.cat(parts), counts)
+
+
+def _pack(weight: Tensor, lanes: int, vectors: int) -> Tensor:
+    outputs, inputs, side, _ = weight.shape
+    taps = weight.detach().float().permute(2, 3, 1, 0).reshape(side * side, inputs, outputs)
+    groups = F.pad(taps, (0, -outputs % lanes)).split(lanes * vectors, dim=2)
+    flat = torch.cat([group.reshape(-1) for group in groups])
+    return F.pad(flat, (0, -flat.numel() % _PART))
+
+
+class Cache:
+    """Packed weights by the tensors they come from.
+
+    A hit wants every tensor in the same place and at the same version, torch's count of changes in
+    place, and its memory never freed in between: a new tensor at an old address packs anew.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[
+            tuple[object, ...], tuple[list[int], list[StorageWeakRef], PackedBlock]
+        ] = {}
+
+    def get(
+        self,
+        key: tuple[object, ...],
+        tensors: Sequence[Tensor],
+        pack: Callable[[], PackedBlock],
+    ) -> PackedBlock:
+        """The packed form of ``tensors``; ``key`` holds their addresses and all else it needs."""
+        if any(t.is_inference() for t in tensors):
+            return pack()  # such tensors count no versions
+        versions = [t._version for t in tensors]
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] == versions and not any(r.expired() for r in entry[1]):
+            return entry[2]
+        stale = [k for k, (_, refs, _) in self._entries.items() if any(r.expired() for r in refs)]
+        for k in stale:
+            del self._entries[k]
+        packed = pack()
+        refs = [StorageWeakRef(t.untyped_storage()) for t in tensors]
+        self._entries[key] = (versions, refs, packed)
+        return packed
