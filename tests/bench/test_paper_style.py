@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import paper_style
+import paper_style_smsr
 import pytest
 import torch
 from _networks import with_upsampler
@@ -45,3 +46,27 @@ def test_a_whole_network(scale: int, upsampler: str) -> None:
         want = net(lr, k=9)
     got = paper_style.forward(with_upsampler(net, upsampler), lr, 9)
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(6, 2, 0), (0, 0, 0), (8, 8, 8), (8, 0, 3)])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_masked_block(counts: tuple[int, ...], share: float) -> None:
+    torch.manual_seed(0)
+    x, mask = torch.randn(1, 8, 7, 9), torch.rand(1, 1, 7, 9) < share
+    weights = [torch.randn(8, 8, 3, 3) / 8 for _ in counts]
+    collect, bias = torch.randn(5, 8 * len(counts), 1, 1), torch.randn(5)
+    dense = torch.zeros(len(counts), 8, dtype=torch.bool)
+    for row, count in zip(dense, counts, strict=True):
+        row[torch.randperm(8)[:count]] = True
+    arguments = (x, weights, collect, bias, dense, mask)
+    want = ops.reference.masked_block(*arguments)
+    torch.testing.assert_close(paper_style_smsr.block(*arguments), want, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_masked_network() -> None:
+    torch.manual_seed(0)
+    net, lr = create_model("smsr", scale=2).eval(), torch.rand(1, 3, 11, 14)
+    with use_backend("reference"):
+        want = net(lr)
+    torch.testing.assert_close(paper_style_smsr.forward(net, lr), want, atol=1e-5, rtol=1e-5)
