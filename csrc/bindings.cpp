@@ -114,9 +114,9 @@ void bind_cpu_ops(py::module_& m) {
       ReleaseGil());
   m.def("masked_conv2d", &cpu::masked_conv2d, ReleaseGil());
   m.def("masked_block", &cpu::masked_block, ReleaseGil());
-  m.def("packing_rule", [] {
-    const sparsesr::PackingRule rule = cpu::packing_rule();
-    return py::make_tuple(rule.lanes, rule.narrow, rule.vectors);
+  m.def("packing_rule", [](bool pairs) {
+    const sparsesr::PackingRule rule = cpu::packing_rule(pairs);
+    return py::make_tuple(rule.lanes, rule.narrow, rule.vectors, rule.depth);
   });
 }
 

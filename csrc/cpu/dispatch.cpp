@@ -27,6 +27,10 @@ constexpr CpuKernels kAvx2 = {"avx2", SPARSESR_CPU_KERNELS(SPARSESR_ENTRY)};
 constexpr CpuKernels kAvx512 = {"avx512", SPARSESR_CPU_KERNELS(SPARSESR_ENTRY)};
 #undef SPARSESR_TABLE_ISA
 
+#define SPARSESR_TABLE_ISA avx512bf16
+constexpr CpuKernels kAvx512Bf16 = {"avx512bf16", SPARSESR_CPU_KERNELS(SPARSESR_ENTRY)};
+#undef SPARSESR_TABLE_ISA
+
 // __builtin_cpu_supports knows this feature by name only since GCC 11.
 bool has_f16c() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -42,6 +46,12 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+bool has_avx512bf16() {
+  constexpr unsigned kBf16 = 1u << 5;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return has_avx512() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kBf16) != 0;
+}
 #endif
 
 #undef SPARSESR_ENTRY
@@ -49,6 +59,7 @@ bool has_avx512() {
 std::vector<const CpuKernels*> usable() {
   std::vector<const CpuKernels*> variants;
 #ifdef SPARSESR_X86_VARIANTS
+  if (has_avx512bf16()) variants.push_back(&kAvx512Bf16);
   if (has_avx512()) variants.push_back(&kAvx512);
   if (has_avx2()) variants.push_back(&kAvx2);
 #endif

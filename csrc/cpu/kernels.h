@@ -106,16 +106,18 @@ struct SelectGatherArgs {
 };
 
 // How the masked convolutions want their weights: outputs in vectors of `lanes`, `vectors` of them
-// side by side; where a layer has no more than `narrow` dense outputs, in one vector of that many.
+// side by side; where a layer has no more than `narrow` dense outputs, in one vector of that many;
+// `depth` inputs make a unit of 32 bits.
 struct PackingRule {
-  int64_t lanes, narrow, vectors;
+  int64_t lanes, narrow, vectors, depth;
 };
 
 struct PackingRuleArgs {
+  bool pairs;         // of bfloat16; depth 1 is the answer where the variant cannot multiply them
   PackingRule* rule;  // written
 };
 
-// One image whose channels are adjacent; strides in elements.
+// One image whose channels are adjacent; strides in units of x, elements of out.
 struct PixelMap {
   float* data;
   int64_t row, pixel;
@@ -125,11 +127,12 @@ struct MaskedConvArgs {
   const ListedPixel* pixels;
   int64_t count;
   int64_t height, width;
-  int64_t in_channels, out_channels, side;
+  int64_t inputs, out_channels, side;  // inputs: units
   PixelMap x, out;
   const float* weights;  // packed
   const float* bias;     // or zeros: [out_channels], rounded up to whole vectors
-  const float* zeros;    // [in_channels]
+  const float* zeros;    // [inputs]
+  bool pairs;
   int threads;
 };
 
@@ -152,8 +155,9 @@ struct MaskedBlockArgs {
   PixelMap x, out;
   const float* bias;   // or zeros: [out_channels], rounded up to whole vectors
   float* features[2];  // workspaces [height, width, pitch], layers take turns
-  int64_t pitch;       // channels, rounded up to whole vectors
+  int64_t pitch;       // units: those of the channels, rounded up to whole vectors
   const float* zeros;  // [the larger of channels and out_channels], rounded up likewise
+  bool pairs;
   int threads;
 };
 
@@ -184,6 +188,9 @@ namespace avx2 {
 SPARSESR_CPU_KERNELS(SPARSESR_DECLARE)
 }
 namespace avx512 {
+SPARSESR_CPU_KERNELS(SPARSESR_DECLARE)
+}
+namespace avx512bf16 {
 SPARSESR_CPU_KERNELS(SPARSESR_DECLARE)
 }
 #undef SPARSESR_DECLARE

@@ -45,10 +45,11 @@ void scatter_patches_backward(const TensorView& grad, const TensorView& index,
                               const TensorView& grad_canvas, const TensorView& grad_patches,
                               PatchShape shape, Reduce reduce, int threads);
 
-// The masked convolutions: float32, channels adjacent (channels_last or a slice of such a map),
-// mask [B,1,H,W] bool. Weights come packed for the instruction set in use, as packing_rule() says
-// and sparsesr/ops/_packing.py does it.
-PackingRule packing_rule();
+// The masked convolutions: x float32, or bfloat16 in pairs of channels where packing_rule() gives a
+// depth of 2; channels adjacent (channels_last or a slice of such a map); out and bias float32;
+// mask [B,1,H,W] bool. Weights come packed for the instruction set in use and the type of x, as
+// packing_rule() says and sparsesr/ops/_packing.py does it, bfloat16 ones viewed as float32.
+PackingRule packing_rule(bool pairs);
 
 // x [B,C,H,W] -> out [B,C',H,W], written only where the mask is true. weights: packed
 // [C',C,side,side], side odd; bias [C'], none when it has no elements.
@@ -57,7 +58,8 @@ void masked_conv2d(const TensorView& x, const TensorView& weights, int64_t side,
                    int threads);
 
 // x [B,C,H,W] -> out [B,C',H,W]. dense[i]: how many channels of layer i are dense; weights: packed;
-// features, other: workspaces of H * W * C elements, C rounded up to whole vectors.
+// features, other: workspaces of H * W * C elements of x, C rounded up to whole vectors, viewed as
+// float32.
 void masked_block(const TensorView& x, const TensorView& weights, const std::vector<int64_t>& dense,
                   const TensorView& bias, const TensorView& mask, const TensorView& features,
                   const TensorView& other, const TensorView& out, int threads);

@@ -100,7 +100,7 @@ Tensor pixel_mask(const Map& m, int every) {
 }
 
 void run_masked(const Map& m, int every) {
-  const PackingRule rule = cpu::packing_rule();
+  const PackingRule rule = cpu::packing_rule(/*pairs=*/false);
   const auto padded = [](int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; };
   const auto packed = [&](int64_t lanes, int64_t outputs, int64_t inputs, int64_t side) {
     return padded(side * side * inputs * padded(outputs, lanes), 16);

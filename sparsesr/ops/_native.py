@@ -245,24 +245,23 @@ def masked_conv2d(
     bias: Tensor | None,  # [Cout]
     mask: Tensor,  # [B, 1, H, W] bool
 ) -> Tensor:
-    """The convolution where the mask is True, zero elsewhere; 16-bit types compute in float32."""
+    """The convolution where the mask is True, zero elsewhere; sums are float32."""
     op, native = "masked_conv2d", _loaded()
-    rule = PackingRule(*native.cpu.packing_rule())
+    pixels, rule = _pixels(x)
     packed = _packed.get(
         (op, rule, tuple(weight.shape), weight.stride(), weight.dtype, weight.data_ptr()),
         [weight],
         lambda: PackedBlock(pack_conv(weight, rule), []),
     )
-    pixels = _pixels(x)
     shape = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
     out = torch.empty(shape, memory_format=torch.channels_last).zero_()
-    start = _bias(bias)
+    offsets = _bias(bias)
     if out.numel() > 0:
         native.cpu.masked_conv2d(
             _view(op, "x", pixels),
             _view(op, "weights", packed.weights),
             weight.shape[-1],
-            _view(op, "bias", start),
+            _view(op, "bias", offsets),
             _view(op, "mask", mask),
             _view(op, "out", out),
             torch.get_num_threads(),
@@ -278,9 +277,9 @@ def masked_block(
     dense: Tensor,  # [L, C] bool, any device
     mask: Tensor,  # [B, 1, H, W] bool
 ) -> Tensor:
-    """The features of all layers, collected; 16-bit types compute in float32."""
+    """The features of all layers, collected; sums are float32."""
     op, native = "masked_block", _loaded()
-    rule = PackingRule(*native.cpu.packing_rule())
+    pixels, rule = _pixels(x)
     tensors = [*weights, collect_weight]
     dense = dense.cpu()
     places = tuple((t.data_ptr(), t.stride(), t.dtype) for t in tensors)
@@ -289,19 +288,18 @@ def masked_block(
         tensors,
         lambda: pack_block(weights, collect_weight, dense, rule),
     )
-    pixels = _pixels(x)
     batch, channels, height, width = x.shape
     shape = (batch, collect_weight.shape[0], height, width)
     out = torch.empty(shape, memory_format=torch.channels_last)
-    pitch = channels + -channels % rule.lanes
+    pitch = (channels + -channels % rule.lanes) // rule.depth
     maps = [torch.empty(height * width * pitch) for _ in range(2)]
-    start = _bias(collect_bias)
+    offsets = _bias(collect_bias)
     if out.numel() > 0:
         native.cpu.masked_block(
             _view(op, "x", pixels),
             _view(op, "weights", packed.weights),
             packed.dense,
-            _view(op, "bias", start),
+            _view(op, "bias", offsets),
             _view(op, "mask", mask),
             _view(op, "features", maps[0]),
             _view(op, "other", maps[1]),
@@ -311,11 +309,26 @@ def masked_block(
     return out.to(x.dtype, memory_format=memory_format_of(x))
 
 
-def _pixels(x: Tensor) -> Tensor:
-    """``x`` as float32 with adjacent channels, itself where it is so already."""
-    x = x.float()
-    adjacent = x.stride(1) == 1 or x.shape[1] == 1
-    return x if adjacent else x.contiguous(memory_format=torch.channels_last)
+def _pixels(x: Tensor) -> tuple[Tensor, PackingRule]:
+    """``x`` as the masked kernels read it, and how they want their weights then.
+
+    Channels lie side by side; bfloat16 stays where the CPU multiplies it and the channels make
+    pairs, the other 16-bit maps become float32. ``x`` itself where it is so already.
+    """
+    native = _loaded()
+    pairs = x.dtype == torch.bfloat16 and x.shape[1] % 2 == 0
+    rule = PackingRule(*native.cpu.packing_rule(pairs))
+    x = x if rule.depth == 2 else x.float()
+    if x.stride(1) != 1 and x.shape[1] != 1:
+        return x.contiguous(memory_format=torch.channels_last), rule
+    if rule.depth == 2 and _splits_pairs(x):
+        return x.clone(memory_format=torch.channels_last), rule
+    return x, rule
+
+
+def _splits_pairs(x: Tensor) -> bool:
+    """Whether some pair of adjacent channels does not lie in one aligned unit of 32 bits."""
+    return any(x.stride(d) % 2 for d in (0, 2, 3)) or x.data_ptr() % 4 != 0
 
 
 def _bias(bias: Tensor | None) -> Tensor:

@@ -1,7 +1,8 @@
 """Weights as the native masked convolutions read them, packed once and kept.
 
 The kernels multiply one input with a few vectors of outputs at a time, so the weights of those
-outputs lie side by side: ``[groups][k*k][inputs][outputs of the group]``. A block's features lie in
+outputs lie side by side: ``[groups][k*k][inputs][outputs of the group]``. bfloat16 inputs go in
+pairs, ``[groups][k*k][inputs / 2][outputs of the group][2]``. A block's features lie in
 memory with the dense channels of their layer in front; its weights are permuted to match.
 """
 
@@ -25,23 +26,25 @@ class PackingRule(NamedTuple):
         lanes: outputs of a vector.
         narrow: outputs of the narrower vector that serves where no more are dense.
         vectors: vectors of a group.
+        depth: inputs of a unit: 1 float32, or 2 bfloat16 side by side.
     """
 
     lanes: int
     narrow: int
     vectors: int
+    depth: int
 
 
 class PackedBlock(NamedTuple):
-    """One block's weights, float32, and how many channels of each layer are dense."""
+    """One block's weights, 32-bit units seen as float32, and how many channels are dense."""
 
     weights: Tensor
     dense: list[int]
 
 
 def pack_conv(weight: Tensor, rule: PackingRule) -> Tensor:
-    """weight [O,I,k,k] of any floating dtype -> the packed form, flat float32."""
-    return _pack(weight, rule.lanes, rule.vectors)
+    """weight [O,I,k,k] of any floating dtype -> the packed form, flat, seen as float32."""
+    return _pack(weight, rule, rule.lanes)
 
 
 def pack_block(
@@ -61,20 +64,22 @@ def pack_block(
         kept = int(dense[i].sum())
         lanes = rule.narrow if kept <= rule.narrow else rule.lanes
         parts += [
-            _pack(permuted, rule.lanes, rule.vectors),
-            _pack(share, rule.lanes, rule.vectors),
-            _pack(permuted[:kept, :count], lanes, rule.vectors),
+            _pack(permuted, rule, rule.lanes),
+            _pack(share, rule, rule.lanes),
+            _pack(permuted[:kept, :count], rule, lanes),
         ]
         counts.append(kept)
         inputs, count = outputs, kept
     return PackedBlock(torch.cat(parts), counts)
 
 
-def _pack(weight: Tensor, lanes: int, vectors: int) -> Tensor:
-    outputs, inputs, side, _ = weight.shape
-    taps = weight.detach().float().permute(2, 3, 1, 0).reshape(side * side, inputs, outputs)
-    groups = F.pad(taps, (0, -outputs % lanes)).split(lanes * vectors, dim=2)
-    flat = torch.cat([group.reshape(-1) for group in groups])
+def _pack(weight: Tensor, rule: PackingRule, lanes: int) -> Tensor:
+    outputs, inputs = weight.shape[:2]
+    padded = F.pad(weight.detach(), (0, 0, 0, 0, 0, -inputs % rule.depth, 0, -outputs % lanes))
+    units = padded.to(torch.float32 if rule.depth == 1 else torch.bfloat16)
+    units = units.unflatten(1, (-1, rule.depth)).permute(3, 4, 1, 0, 2)  # k, k, I, O, depth
+    groups = units.split(lanes * rule.vectors, dim=3)
+    flat = torch.cat([group.reshape(-1) for group in groups]).view(torch.float32)
     return F.pad(flat, (0, -flat.numel() % _PART))
 
 

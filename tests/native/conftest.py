@@ -10,7 +10,7 @@ import torch
 
 from sparsesr.ops import _native
 
-ISAS = ("avx512", "avx2", "portable")
+ISAS = ("avx512bf16", "avx512", "avx2", "portable")
 
 
 @pytest.fixture(autouse=True)

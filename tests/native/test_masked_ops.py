@@ -126,6 +126,46 @@ def test_channels_of_a_wider_map(isa: str) -> None:
     assert_near(got, exact("masked_block", x, *others, mask))
 
 
+@pytest.mark.parametrize("layout", ["whole", "slice", "odd start", "odd stride"])
+def test_bfloat16_channels_in_any_place(layout: str, isa: str) -> None:
+    """Pairs of channels are read as they lie, or copied where they share no aligned 32 bits."""
+    room, first = {"whole": (64, 0), "slice": (80, 8), "odd start": (80, 7), "odd stride": (67, 2)}[
+        layout
+    ]
+    block = BLOCKS[4]
+    x, weights, collect, bias, dense = inputs(block)
+    wide = torch.full((1, room, *x.shape[2:]), torch.nan, dtype=torch.bfloat16)
+    wide = wide.contiguous(memory_format=torch.channels_last)
+    wide[:, first : first + 64] = x
+    narrow = [w.bfloat16() for w in weights]
+    mask = mask_of(block, 0.5)
+    arguments = (narrow, collect.bfloat16(), bias.bfloat16(), dense, mask)
+    got = _native.masked_block(wide[:, first : first + 64], *arguments)
+    expected = exact("masked_block", wide[:, first : first + 64], *arguments)
+    assert got.dtype == torch.bfloat16
+    # Three features and the result are rounded to 8 bits; outputs reach 4.
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=0.05)
+    sums = _native.masked_conv2d(wide[:, first : first + 64], narrow[0], None, mask)
+    expected = exact("masked_conv2d", wide[:, first : first + 64], narrow[0], None, mask)
+    # Only the result is rounded, to 8 bits.
+    torch.testing.assert_close(sums.double(), expected, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@each_block
+def test_16_bit(block: Block, dtype: torch.dtype, isa: str, nan_memory: None) -> None:
+    given = inputs(block)
+    x, weights, collect, bias = (
+        [w.to(dtype) for w in t] if isinstance(t, list) else t.to(dtype) for t in given[:4]
+    )
+    for share in SHARES:
+        mask = mask_of(block, share)
+        got = _native.masked_block(x, weights, collect, bias, given[4], mask)
+        expected = exact("masked_block", x, weights, collect, bias, given[4], mask)
+        # Every feature and the result are rounded to 8 (11) bits; outputs reach 4.
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=0.05)
+
+
 @pytest.mark.parametrize("share", SHARES)
 def test_thread_count_changes_nothing(share: float, isa: str, threads: None) -> None:
     block = (2, 64, 64, 29, 31, (24, 9, 3, 0))  # enough work that three threads get some
@@ -143,7 +183,7 @@ def test_thread_count_changes_nothing(share: float, isa: str, threads: None) -> 
 
 # --- packed weights
 
-RULE = PackingRule(lanes=4, narrow=2, vectors=2)
+RULE = PackingRule(lanes=4, narrow=2, vectors=2, depth=1)
 
 
 def test_packed_convolution() -> None:
@@ -159,6 +199,17 @@ def test_packed_convolution() -> None:
             assert torch.equal(last[tap, channel, :2], taken[8:])
     assert last[..., 2:].eq(0).all()
     assert flat.numel() % 16 == 0
+
+
+def test_packed_pairs() -> None:
+    """bfloat16 inputs two by two; the third gets a zero beside it."""
+    weight = torch.randint(-9, 9, (5, 3, 1, 1)).float()
+    flat = pack_conv(weight, RULE._replace(depth=2)).view(torch.bfloat16)
+    units = flat[: 2 * 8 * 2].reshape(2, 8, 2).float()  # pairs, outputs, inputs of a pair
+    assert torch.equal(units[0, :5], weight[:, :2, 0, 0])
+    assert torch.equal(units[1, :5, 0], weight[:, 2, 0, 0])
+    assert units[1, :, 1].eq(0).all()
+    assert units[:, 5:].eq(0).all()
 
 
 def test_packed_block_counts_dense_channels() -> None:
@@ -207,12 +258,14 @@ def test_cache_forgets_freed_memory() -> None:
 # --- what the module refuses
 
 
+PIXELS = torch.zeros(1, 4, 5, 6).contiguous(memory_format=torch.channels_last)
+
+
 def _raw(**changes: object) -> None:
-    x = torch.zeros(1, 4, 5, 6).contiguous(memory_format=torch.channels_last)
     module = importlib.import_module("sparsesr._native")
-    rule = PackingRule(*module.cpu.packing_rule())
+    rule = PackingRule(*module.cpu.packing_rule(False))
     arguments = {
-        "x": x,
+        "x": PIXELS,
         "weights": pack_conv(torch.zeros(3, 4, 3, 3), rule),
         "side": 3,
         "bias": torch.zeros(3),
@@ -233,6 +286,7 @@ def _raw(**changes: object) -> None:
     [
         ({"x": torch.zeros(1, 4, 5, 6)}, ValueError, "x with adjacent channels"),
         ({"x": torch.zeros(1, 4, 5, 6).half()}, TypeError, "x float32, got float16"),
+        ({"x": PIXELS[:, :3].bfloat16()}, TypeError, "even number of channels"),
         ({"mask": torch.zeros(1, 1, 5, 6)}, TypeError, "mask bool, got float32"),
         ({"mask": torch.zeros(1, 1, 5, 5, dtype=torch.bool)}, ValueError, "mask"),
         ({"side": 2}, ValueError, "an odd kernel, got 2x2"),
