@@ -19,7 +19,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 EVALUATION = ROOT / "docs" / "evaluation.json"
-CPU_BENCH = ROOT / "bench" / "results" / "cpu-1thread.json"
+# Which committed run each table of the benches is taken from.
+RESULTS = ROOT / "bench" / "results"
+RUNS = {
+    "fsrcnn_mga": RESULTS / "cpu-1thread.json",
+    "mga_families": RESULTS / "cpu-1thread-families.json",
+}
 
 Row = dict[str, str]
 
@@ -68,10 +73,7 @@ def speed() -> list[str]:
 
 def speed_facts() -> list[str]:
     """What the figures were measured on, and what else that run says."""
-    run = json.loads(CPU_BENCH.read_text(encoding="utf-8"))
-    names = ("machine", "threads", "dtype", "clock", "torch", "date", "commit")
-    facts = ", ".join(f"{name} {run[name]}" for name in names if name in run)
-    return [f"- {facts}", *(f"- {note}" for note in run["tables"]["fsrcnn_mga"]["notes"])]
+    return _facts("fsrcnn_mga")
 
 
 def families() -> list[str]:
@@ -91,9 +93,25 @@ def families() -> list[str]:
     return _bench_table("mga_families", keep)
 
 
+def families_facts() -> list[str]:
+    """What those figures were measured on."""
+    return _facts("mga_families")
+
+
+def _run_of(table: str) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads(RUNS[table].read_text(encoding="utf-8"))
+    return run
+
+
+def _facts(table: str) -> list[str]:
+    run = _run_of(table)
+    names = ("machine", "threads", "dtype", "clock", "torch", "date", "commit")
+    facts = ", ".join(f"{name} {run[name]}" for name in names if name in run)
+    return [f"- {facts}", *(f"- {note}" for note in run["tables"][table]["notes"])]
+
+
 def _bench_table(name: str, keep: tuple[str, ...]) -> list[str]:
-    run = json.loads(CPU_BENCH.read_text(encoding="utf-8"))
-    rows = run["tables"][name]["rows"]
+    rows = _run_of(name)["tables"][name]["rows"]
     return _markdown([{column: row.get(column, "") for column in keep} for row in rows])
 
 
@@ -108,6 +126,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "speed": speed,
     "speed facts": speed_facts,
     "families": families,
+    "families facts": families_facts,
 }
 
 
