@@ -93,8 +93,9 @@ def _verify(bench: Bench, contenders: dict[str, Call]) -> None:
     exact = bench.dtype == torch.float32 and not bench.gpu
     for name in contenders:
         if not name.startswith("dense"):
-            # A logit that rounds to the other side of 0 switches a pixel: some grey levels there.
-            verify(name, contenders[name](), want, 1e-4 if exact else 0.02, outliers=1e-3)
+            # A logit that rounds to the other side of 0 switches a pixel: up to some grey levels in
+            # the 80x80 around it, of a few pixels in a set of images.
+            verify(name, contenders[name](), want, 1e-4 if exact else 0.02, outliers=0.05)
     verify("dense", contenders["dense NHWC"](), contenders["dense NCHW"](), 1e-4 if exact else 0.1)
 
 

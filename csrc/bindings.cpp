@@ -18,7 +18,7 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 3;
+constexpr int kAbi = 4;
 
 bool read_extents(PyObject* tuple, int64_t* out, int rank) {
   for (int d = 0; d < rank; ++d) {
@@ -114,6 +114,21 @@ void bind_cpu_ops(py::module_& m) {
       ReleaseGil());
   m.def("masked_conv2d", &cpu::masked_conv2d, ReleaseGil());
   m.def("masked_block", &cpu::masked_block, ReleaseGil());
+  m.def(
+      "route_mlp",
+      [](const TensorView& feature, const std::optional<TensorView>& class_map,
+         const std::vector<std::tuple<TensorView, TensorView, TensorView, TensorView,
+                                      std::vector<int64_t>>>& classes,
+         const TensorView& rows, const TensorView& cols, const std::optional<TensorView>& image,
+         const TensorView& out, int threads) {
+        std::vector<cpu::RouteClassView> views;
+        for (const auto& [first, row_bias, col_bias, later, widths] : classes) {
+          views.push_back({first, row_bias, col_bias, later, widths});
+        }
+        cpu::route_mlp(feature, class_map, views, rows, cols, image, out, threads);
+      },
+      ReleaseGil());
+  m.def("average_neighbors", &cpu::average_neighbors, ReleaseGil());
   m.def("packing_rule", [](bool pairs) {
     const sparsesr::PackingRule rule = cpu::packing_rule(pairs);
     return py::make_tuple(rule.lanes, rule.narrow, rule.vectors, rule.depth);

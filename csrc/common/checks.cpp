@@ -23,6 +23,8 @@ const char* dtype_name(DType dtype) {
       return "int32";
     case DType::kBool:
       return "bool";
+    case DType::kUInt8:
+      return "uint8";
   }
   return "unknown";
 }
@@ -35,6 +37,7 @@ int64_t element_size(DType dtype) {
     case DType::kFloat64:
       return 8;
     case DType::kBool:
+    case DType::kUInt8:
       return 1;
     case DType::kFloat32:
     case DType::kInt32:
@@ -84,7 +87,8 @@ void check_dtype(const Operand& operand, DType dtype) {
 
 void check_floating(const Operand& operand) {
   const DType dtype = operand.view.dtype;
-  if (dtype != DType::kInt32 && dtype != DType::kBool) return;
+  const bool floating = dtype != DType::kInt32 && dtype != DType::kBool && dtype != DType::kUInt8;
+  if (floating) return;
   fail<TypeMismatch>(operand.op, ": expected ", operand.name,
                      " float32, float16, bfloat16 or float64, got ", dtype_name(dtype));
 }

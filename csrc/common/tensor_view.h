@@ -11,10 +11,11 @@ enum class DType : int {
   kBFloat16 = 2,
   kFloat64 = 3,
   kInt32 = 4,
-  kBool = 5
+  kBool = 5,
+  kUInt8 = 6
 };
 
-constexpr int kNumDTypes = 6;
+constexpr int kNumDTypes = 7;
 constexpr int kCpu = -1;  // `device` of host memory; CUDA devices count from 0
 
 // Not owning. Strides count elements, as torch's do; entries from `rank` on are unset.

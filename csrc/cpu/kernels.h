@@ -161,6 +161,80 @@ struct MaskedBlockArgs {
   int threads;
 };
 
+// A layer of a small MLP. Outputs in groups of kMlpOutputs, the last one smaller: weights are
+// [groups][inputs][outputs of the group].
+constexpr int kMlpOutputs = 6;
+
+struct MlpLayer {
+  const float* weights;
+  const float* bias;  // [outputs]
+  int64_t inputs, outputs;
+};
+
+// What the pixels of one class go through. The first layer is a 1x1 convolution at LR, packed as
+// that of masked_conv2d; its bias is the sum of an entry for the row and one for the column.
+struct RouteClass {
+  const float* first;     // packed
+  const float* row_bias;  // [entries, pitch]
+  const float* col_bias;
+  int64_t width, pitch;   // outputs of the first layer; rounded up to whole vectors
+  const MlpLayer* later;  // the other layers
+  int64_t num_later;
+};
+
+// Where a row or a column of HR pixels lies: nearest LR one, entry in the tables of biases, and
+// the LR ones between which it is interpolated: (1 - part) * low + part * high.
+struct Place {
+  int32_t near, entry, low, high;
+  float part;
+};
+
+// An image [channels, height, width] in any layout.
+struct Planes {
+  float* data;
+  int64_t channel, row, pixel;  // strides in elements
+};
+
+struct RouteMlpArgs {
+  PixelMap feature;  // [h, w, channels]
+  int64_t h, w, channels;
+  const uint8_t* class_map;  // [height, width], nullptr sends all to class 0
+  const RouteClass* classes;
+  int64_t num_classes;
+  const Place* rows;  // [height]
+  const Place* cols;  // [width]
+  int64_t height, width;
+  const int32_t* groups;  // first row of each run of rows that share `near`, and the end
+  int64_t num_groups;
+  Planes image;  // [outputs, h, w], data nullptr for zeros
+  Planes out;    // [outputs, height, width]
+  int64_t outputs;
+  const float* zeros;  // as many as the channels or the largest pitch
+  // Workspaces of every thread.
+  float* at_lr;          // [w, the largest pitch]
+  float* blended;        // [outputs, w]
+  float* values;         // two of the most values that a pixel has in a layer, times kTilePixels
+  ListedPixel* sources;  // [w]
+  int32_t* targets;      // rows and columns of the HR pixels of the longest run of rows
+  int64_t at_lr_size, blended_size, values_size, targets_size;  // elements, of one thread
+  int threads;
+};
+
+constexpr int64_t kTilePixels = 64;  // at most so many pixels go through an MLP together
+
+// `out` is a copy of `image` beforehand. Both have any strides, in bytes.
+struct AverageNeighborsArgs {
+  const char* image;
+  char* out;
+  DType dtype;
+  int64_t image_strides[4], out_strides[4];  // image, channel, row, pixel
+  const uint8_t* class_map;                  // [batch, height, width]
+  int64_t batch, channels, height, width;
+  int64_t min_heavy, first_heavy;
+  uint8_t* heavy;  // per thread [width]
+  int threads;
+};
+
 // One line per kernel; declarations, the table and its entries all follow from this list.
 #define SPARSESR_CPU_KERNELS(X)                    \
   X(select_patches, SelectArgs)                    \
@@ -171,7 +245,9 @@ struct MaskedBlockArgs {
   X(select_gather_patches, SelectGatherArgs)       \
   X(packing_rule, PackingRuleArgs)                 \
   X(masked_conv2d, MaskedConvArgs)                 \
-  X(masked_block, MaskedBlockArgs)
+  X(masked_block, MaskedBlockArgs)                 \
+  X(route_mlp, RouteMlpArgs)                       \
+  X(average_neighbors, AverageNeighborsArgs)
 
 struct CpuKernels {
   const char* isa;

@@ -18,50 +18,16 @@
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
+#include "cpu/vectors.h"
 
 SPARSESR_BEGIN_ISA
 
-// `Narrow` serves where so few outputs are wanted that most of a `Wide` would be padding.
 // kMaxVectors times six pixels, the weights and a broadcast input fill the registers.
 #if defined(__AVX512F__)
-typedef float Wide __attribute__((vector_size(64)));
-typedef float Narrow __attribute__((vector_size(32)));
 constexpr int kMaxVectors = 4;
-#elif defined(__AVX__)
-typedef float Wide __attribute__((vector_size(32)));
-typedef Wide Narrow;
-constexpr int kMaxVectors = 2;
 #else
-typedef float Wide __attribute__((vector_size(16)));
-typedef Wide Narrow;
 constexpr int kMaxVectors = 2;
 #endif
-
-// Without it GCC reads an input from memory again for every vector it is multiplied with.
-#if defined(__AVX512F__)
-#define SPARSESR_KEEP(vector) asm("" : "+v"(vector))
-#elif defined(__SSE2__)
-#define SPARSESR_KEEP(vector) asm("" : "+x"(vector))
-#else
-#define SPARSESR_KEEP(vector)
-#endif
-
-template <class Vector>
-constexpr int64_t lanes() {
-  return static_cast<int64_t>(sizeof(Vector) / sizeof(float));
-}
-
-template <class Vector>
-inline Vector load(const float* from) {
-  Vector value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-template <class Vector>
-inline void store(float* to, Vector value) {
-  std::memcpy(to, &value, sizeof(value));
-}
 
 struct Singles {
   static constexpr int64_t kChannels = 1;  // of a unit

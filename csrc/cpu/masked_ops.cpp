@@ -5,22 +5,16 @@
 #include "common/masked_pixels.h"
 #include "cpu/dispatch.h"
 #include "cpu/ops.h"
+#include "cpu/threads.h"
 
 namespace sparsesr {
 namespace cpu {
 namespace {
 
-// Below this many multiply-adds a thread costs more to wake than it saves.
-constexpr int64_t kMacsPerThread = 1 << 20;
-
 // Parts of the packed weights begin on cache lines.
 constexpr int64_t kPartElements = 16;
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-
-int useful_threads(int threads, int64_t macs) {
-  return static_cast<int>(std::clamp<int64_t>(macs / kMacsPerThread, 1, std::max(threads, 1)));
-}
 
 float* data(const TensorView& view) { return static_cast<float*>(view.data); }
 
@@ -150,6 +144,10 @@ PackingRule packing_rule(bool pairs) {
   PackingRule rule = {};
   cpu_kernels().packing_rule({pairs, &rule});
   return rule;
+}
+
+int64_t packed_conv_size(int64_t outputs, int64_t inputs, int64_t side) {
+  return packed_size(packing_rule(/*pairs=*/false).lanes, /*depth=*/1, outputs, inputs, side);
 }
 
 void masked_conv2d(const TensorView& x, const TensorView& weights, int64_t side,

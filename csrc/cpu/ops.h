@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "common/tensor_view.h"
@@ -51,6 +52,9 @@ void scatter_patches_backward(const TensorView& grad, const TensorView& index,
 // packing_rule() says and sparsesr/ops/_packing.py does it, bfloat16 ones viewed as float32.
 PackingRule packing_rule(bool pairs);
 
+// Elements of a packed float32 weight [outputs,inputs,side,side].
+int64_t packed_conv_size(int64_t outputs, int64_t inputs, int64_t side);
+
 // x [B,C,H,W] -> out [B,C',H,W], written only where the mask is true. weights: packed
 // [C',C,side,side], side odd; bias [C'], none when it has no elements.
 void masked_conv2d(const TensorView& x, const TensorView& weights, int64_t side,
@@ -63,6 +67,27 @@ void masked_conv2d(const TensorView& x, const TensorView& weights, int64_t side,
 void masked_block(const TensorView& x, const TensorView& weights, const std::vector<int64_t>& dense,
                   const TensorView& bias, const TensorView& mask, const TensorView& features,
                   const TensorView& other, const TensorView& out, int threads);
+
+// One class of route_mlp, float32: `first` [N1,C,1,1] packed as for masked_conv2d; its biases
+// [T,N1], N1 rounded up to whole vectors; `later`: for each other layer its weight [N,N'] in groups
+// of kMlpOutputs outputs, [inputs][outputs of the group], and its bias; the outputs of all layers.
+struct RouteClassView {
+  TensorView first, row_bias, col_bias, later;
+  std::vector<int64_t> widths;
+};
+
+// feature [B,C,h,w], channels adjacent, class_map [B,H,W] uint8, rows [H], cols [W], image
+// [B,O,h,w] -> out [B,O,H,W]; float32. Without class_map all pixels are of class 0; those of a
+// class that is not there get the enlarged image, or zero without one.
+void route_mlp(const TensorView& feature, const std::optional<TensorView>& class_map,
+               const std::vector<RouteClassView>& classes, const TensorView& rows,
+               const TensorView& cols, const std::optional<TensorView>& image,
+               const TensorView& out, int threads);
+
+// Any floating type and strides. `out` holds a copy of `image` beforehand; averaged pixels are
+// written.
+void average_neighbors(const TensorView& image, const TensorView& class_map, int64_t min_heavy,
+                       int64_t first_heavy, const TensorView& out, int threads);
 
 }  // namespace cpu
 }  // namespace sparsesr

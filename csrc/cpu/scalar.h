@@ -99,6 +99,7 @@ inline void run_for_dtype(DType dtype, const Args& args) {
       return Kernel<double>::run(args);
     case DType::kInt32:
     case DType::kBool:
+    case DType::kUInt8:
       return;
   }
 }

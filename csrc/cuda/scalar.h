@@ -127,6 +127,7 @@ void for_dtype(DType dtype, const Run& run) {
       return run(Type<double>());
     case DType::kInt32:
     case DType::kBool:
+    case DType::kUInt8:
       return;
   }
 }

@@ -116,6 +116,8 @@ void Tensor::store(char* at, double value) const {
       return store_as(at, static_cast<int32_t>(value));
     case DType::kBool:
       return store_as(at, static_cast<uint8_t>(value != 0));
+    case DType::kUInt8:
+      return store_as(at, static_cast<uint8_t>(value));
   }
 }
 
@@ -132,6 +134,7 @@ double Tensor::load(const char* at) const {
     case DType::kInt32:
       return load_as<int32_t>(at);
     case DType::kBool:
+    case DType::kUInt8:
       return load_as<uint8_t>(at);
   }
   return 0.0;

@@ -131,6 +131,38 @@ void run_masked(const Map& m, int every) {
                     out.view, 1);
 }
 
+// Two classes, of one and of two layers, and a class that is not there.
+void run_routing(const Map& m, int scale) {
+  const int64_t height = m.height * scale, width = m.width * scale, outputs = 3, hidden = 5;
+  const auto map = [&](int64_t channels, int64_t rows, int64_t columns, bool last) {
+    return zeros(DType::kFloat32, {m.batch, channels, rows, columns}, last);
+  };
+  const Tensor feature = map(m.channels, m.height, m.width, true);
+  const Tensor image = map(outputs, m.height, m.width, false);
+  const Tensor out = map(outputs, height, width, scale % 2 == 0);
+  const Tensor rows = zeros(DType::kFloat32, {height}), cols = zeros(DType::kFloat32, {width});
+  Tensor class_map(DType::kUInt8, {m.batch, height, width});
+  auto* classes = static_cast<uint8_t*>(class_map.view.data);
+  for (int64_t i = 0; i < num_elements(class_map.view); ++i) classes[i] = i % 3;
+
+  const int64_t lanes = cpu::packing_rule(/*pairs=*/false).lanes;
+  const auto table = [&](int64_t n) {
+    return zeros(DType::kFloat32, {scale, (n + lanes - 1) / lanes * lanes});
+  };
+  const auto first = [&](int64_t n) {
+    return zeros(DType::kFloat32, {cpu::packed_conv_size(n, m.channels, 1)});
+  };
+  const Tensor light = first(outputs), light_bias = table(outputs), none(DType::kFloat32, {0});
+  const Tensor heavy = first(hidden), heavy_bias = table(hidden);
+  const Tensor later = zeros(DType::kFloat32, {(hidden + 1) * outputs});
+  cpu::route_mlp(feature.view, class_map.view,
+                 {{light.view, light_bias.view, light_bias.view, none.view, {outputs}},
+                  {heavy.view, heavy_bias.view, heavy_bias.view, later.view, {hidden, outputs}}},
+                 rows.view, cols.view, image.view, out.view, 1);
+  const Tensor averaged = map(outputs, height, width, true);
+  cpu::average_neighbors(out.view, class_map.view, 1, 1, averaged.view, 1);
+}
+
 }  // namespace
 
 int main() {
@@ -148,6 +180,10 @@ int main() {
   for (const Map& map : kMaps) {
     for (const int every : {0, 1, 3}) {
       run_masked(map, every);
+      ++count;
+    }
+    for (const int scale : {1, 2, 3}) {
+      run_routing(map, scale);
       ++count;
     }
   }

@@ -100,6 +100,20 @@ def check_pixel_mask(op: str, mask: object, x: Tensor) -> None:
         )
 
 
+def check_class_map(op: str, class_map: object, x: Tensor, size: tuple[int, ...]) -> None:
+    """``class_map`` [B,H,W] uint8 on the device of ``x``, one class for every HR pixel."""
+    expected = f"{op}: expected class_map [B,H,W] uint8 on {x.device}"
+    if not isinstance(class_map, Tensor):
+        raise TypeError(f"{expected}, got {type(class_map).__name__}")
+    if class_map.dtype != torch.uint8 or class_map.device != x.device:
+        raise TypeError(f"{expected}, got {_dtype(class_map)} on {class_map.device}")
+    if tuple(class_map.shape) != (x.shape[0], *size):
+        raise ValueError(
+            f"{op}: expected class_map {[x.shape[0], *size]} (one class for every HR pixel), "
+            f"got {list(class_map.shape)}"
+        )
+
+
 def check_k(op: str, k: object, cells: int) -> int:
     """0 <= k <= number of patches."""
     k = check_int(op, "k", k, 0)

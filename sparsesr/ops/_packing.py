@@ -9,12 +9,14 @@ memory with the dense channels of their layer in front; its weights are permuted
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+
+Packed = TypeVar("Packed")
 
 _PART = 16  # elements: every part begins on a cache line
 
@@ -33,6 +35,14 @@ class PackingRule(NamedTuple):
     narrow: int
     vectors: int
     depth: int
+
+
+class PackedMLP(NamedTuple):
+    """One class's layers, float32, and their outputs."""
+
+    first: Tensor
+    later: Tensor
+    widths: list[int]
 
 
 class PackedBlock(NamedTuple):
@@ -73,6 +83,20 @@ def pack_block(
     return PackedBlock(torch.cat(parts), counts)
 
 
+_MLP_OUTPUTS = 6  # of a register block; csrc/cpu/kernels.h
+
+
+def pack_mlp(weights: Sequence[Tensor], biases: Sequence[Tensor], rule: PackingRule) -> PackedMLP:
+    """Linear layers [N1,C], [N2,N1], ... and the biases of all but the first."""
+    first = pack_conv(weights[0].detach()[:, :, None, None], rule)
+    parts = [first.new_empty(0)]
+    for weight, bias in zip(weights[1:], biases, strict=True):
+        groups = weight.detach().float().split(_MLP_OUTPUTS)
+        parts += [group.t().reshape(-1) for group in groups]
+        parts.append(bias.detach().float())
+    return PackedMLP(first, torch.cat(parts), [weight.shape[0] for weight in weights])
+
+
 def _pack(weight: Tensor, rule: PackingRule, lanes: int) -> Tensor:
     outputs, inputs = weight.shape[:2]
     padded = F.pad(weight.detach(), (0, 0, 0, 0, 0, -inputs % rule.depth, 0, -outputs % lanes))
@@ -91,26 +115,26 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[
-            tuple[object, ...], tuple[list[int], list[StorageWeakRef], PackedBlock]
-        ] = {}
+        self._entries: dict[tuple[object, ...], tuple[list[int], list[StorageWeakRef], Any]] = {}
 
     def get(
         self,
         key: tuple[object, ...],
         tensors: Sequence[Tensor],
-        pack: Callable[[], PackedBlock],
-    ) -> PackedBlock:
-        """The packed form of ``tensors``; ``key`` holds their addresses and all else it needs."""
+        pack: Callable[[], Packed],
+    ) -> Packed:
+        """The packed form of ``tensors``; ``key`` holds what else it depends on."""
         if any(t.is_inference() for t in tensors):
             return pack()  # such tensors count no versions
+        key += tuple((t.data_ptr(), tuple(t.shape), t.stride(), t.dtype) for t in tensors)
         versions = [t._version for t in tensors]
         entry = self._entries.get(key)
         if entry is not None and entry[0] == versions and not any(r.expired() for r in entry[1]):
-            return entry[2]
+            kept: Packed = entry[2]
+            return kept
         stale = [k for k, (_, refs, _) in self._entries.items() if any(r.expired() for r in refs)]
         for k in stale:
-            del self._entries[k]
+            self._entries.pop(k, None)
         packed = pack()
         refs = [StorageWeakRef(t.untyped_storage()) for t in tensors]
         self._entries[key] = (versions, refs, packed)

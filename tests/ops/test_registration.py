@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import routing_cases
 import torch
 from torch.library import opcheck
 
@@ -23,6 +24,10 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
     halo = torch.randn(6, 3, 6, 6).contiguous(memory_format=layout).requires_grad_(grad)
     kernels = [torch.randn(3, 3, 3, 3).requires_grad_(grad) for _ in range(2)]
     collect = torch.randn(4, 6, 1, 1).requires_grad_(grad)
+    case = routing_cases.Case(2, 3, (9, 14), (18, 28), 2, ((4,), (5, 2)))
+    routed = routing_cases.inputs(case)
+    routed.feature, routed.image = x, _x(layout, grad)
+    routed = routed.tracked() if grad else routed
     dense, pixels = torch.rand(2, 3) > 0.5, torch.rand(2, 1, 9, 14) > 0.5
     return {
         "select_patches": (MASK, 3, True),
@@ -34,6 +39,8 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
         "scatter_patches_backward": (x, INDEX, 4, 4, "mean"),
         "masked_conv2d": (x, kernels[0], torch.randn(3).requires_grad_(grad), pixels),
         "masked_block": (x, kernels, collect, None, dense, pixels),
+        "average_neighbors": (x, routed.class_map[:, :9, :14].contiguous(), 1, 1),
+        "route_mlp": routed.flat(),
     }
 
 
@@ -59,4 +66,4 @@ def test_every_registered_op_is_checked() -> None:
 
 def test_public_names() -> None:
     registered = {n for n in _samples(torch.contiguous_format, False) if "backward" not in n}
-    assert registered | {"patch_grid"} == set(ops.__all__)
+    assert registered | {"patch_grid", "PixelMLP"} == set(ops.__all__)

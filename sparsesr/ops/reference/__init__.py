@@ -6,18 +6,22 @@ speed. Argument names are those of the other backends.
 
 from __future__ import annotations
 
+from .average_neighbors import average_neighbors
 from .gather_patches import gather_patches, gather_patches_backward
 from .masked_block import masked_block
 from .masked_conv2d import masked_conv2d
+from .route_mlp import route_mlp
 from .scatter_patches import scatter_patches, scatter_patches_, scatter_patches_backward
 from .select_gather_patches import select_gather_patches
 from .select_patches import select_patches
 
 __all__ = [
+    "average_neighbors",
     "gather_patches",
     "gather_patches_backward",
     "masked_block",
     "masked_conv2d",
+    "route_mlp",
     "scatter_patches",
     "scatter_patches_",
     "scatter_patches_backward",
