@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of a network: the true count, and the count as its paper prints it.
 
 Papers do not agree on what a FLOP is, so the rules live in tables. `TRUE_MACS` counts every
-multiply-add of the weights once; `MGA` (ECCV 2022) and `DRSAN` count as those papers' tables do.
+multiply-add of the weights once; `MGA`, `PCSR` and `DRSAN` count as those papers' tables do.
 Another paper's count is one more `Convention` entered in `PAPER_CONVENTIONS`.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from sparsesr._backend import use_backend
-from sparsesr.nn import MaskPredictor, SparseMaskBlock
+from sparsesr._routed_complexity import class_counts, routed_operations
+from sparsesr.nn import MaskPredictor, PixelRouter, SparseMaskBlock, check_routing
+from sparsesr.nn.pixel_cost import COUNTED, operations
 
 # What one call of a module costs: (module, its first input, its output) -> operations.
 Rule = Callable[[nn.Module, Tensor, Tensor], int]
@@ -175,8 +178,17 @@ DRSAN = Convention(
     rules={nn.Conv2d: _weights_and_bias_per_output, nn.PReLU: _one_per_element},
 )
 
+# PCSR, Tables 1-5: two per multiply-add, a transposed convolution as if at every output pixel.
+PCSR = Convention(name="PCSR", rules=dict.fromkeys(COUNTED, operations))
+
 # The paper of a model is told by its name; what has no paper is counted as MGA.
-PAPER_CONVENTIONS: dict[str, Convention] = {"drsan-*": DRSAN, "smsr": SMSR, "*": MGA}
+PAPER_CONVENTIONS: dict[str, Convention] = {
+    "drsan-*": DRSAN,
+    "*smsr": SMSR,
+    "*-pcsr": PCSR,
+    **dict.fromkeys(("fsrcnn", "carn", "msrresnet", "bsrn"), PCSR),
+    "*": MGA,
+}
 
 
 def paper_convention(net: nn.Module) -> Convention:
@@ -201,14 +213,16 @@ def complexity(
         net: a network from LR [1, 3, H, W] to SR.
         lr_size: height and width of the LR image in pixels, each >= 1.
         k: patches to refine, for networks whose forward takes it; the network's own by default.
-        budget: the same as a fraction of all patches; k or budget, not both.
+        budget: the same as a fraction of all patches; k or budget, not both. Of a network that
+            routes pixels, the fraction that is heavy: 1.0 by default, the most it can cost.
 
     Returns:
         Complexity(params, macs, paper_flops, paper_omits).
 
     Raises:
         TypeError: ``net`` is no module, ``lr_size`` no pair of ints, or the network takes no k.
-        ValueError: a size below 1; k and budget as the network checks them.
+        ValueError: a size below 1; k and budget as the network checks them; k for a network that
+            routes pixels.
         ImportError: thop is missing.
 
     Warns:
@@ -225,6 +239,8 @@ def complexity(
         raise TypeError(f"complexity: expected net as nn.Module, got {type(net).__name__}")
     net = getattr(net, "_orig_mod", net)  # what torch.compile wraps
     size = _check_size(lr_size)
+    if isinstance(net, PixelRouter):
+        return _routed(net, size, k, budget)
     known = inspect.signature(net.forward).parameters
     options: dict[str, Any] = {}
     for name, value in (("k", k), ("budget", budget)):
@@ -242,6 +258,34 @@ def complexity(
     passes = ((TRUE_MACS, options), (paper, {**options, **details}))
     (macs, _), (flops, omitted) = _count(net, size, passes)
     return Complexity(params, macs, flops, omitted)
+
+
+def _routed(
+    net: PixelRouter, size: tuple[int, int], k: float | None, budget: float | None
+) -> Complexity:
+    check_routing(k, False, budget)
+    if k is not None:
+        raise ValueError(
+            f"complexity: how many pixels k={k} makes heavy depends on the image; give their "
+            "fraction as budget"
+        )
+    pixels = math.prod(net.output_size(size))
+    return routed_complexity(net, size, class_counts(net, pixels, budget))
+
+
+def routed_complexity(
+    net: PixelRouter, lr_size: tuple[int, int], counts: Sequence[int]
+) -> Complexity:
+    """Parameters, multiply-adds and the paper's FLOPs of an image whose classes are known.
+
+    Args:
+        net: a network that routes pixels. lr_size: (H, W).
+        counts: HR pixels of each class, as ``RoutedOutput.class_counts`` gives them.
+    """
+    (macs, _), (flops, _) = _count(net.encoder, lr_size, ((TRUE_MACS, {}), (PCSR, {})))
+    params = sum(p.numel() for p in net.parameters())
+    found = routed_operations(net, math.prod(lr_size), counts, (macs, flops))
+    return Complexity(params, *found)
 
 
 def _check_size(lr_size: object) -> tuple[int, int]:

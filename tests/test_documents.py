@@ -15,8 +15,11 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "bench/README.md",
     "csrc/README.md",
+    "docs/masked.md",
+    "docs/routing.md",
     "kernels/README.md",
 ]
+WITH_EXAMPLES = ["README.md", "docs/masked.md", "docs/routing.md"]
 
 
 def test_tables_are_what_the_result_files_say(root: Path) -> None:
@@ -32,18 +35,22 @@ def test_links(root: Path, name: str) -> None:
             assert (root / name).parent.joinpath(target).exists(), target
 
 
-def test_commands_of_the_readme_exist(root: Path) -> None:
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_commands_exist(root: Path, name: str) -> None:
     from sparsesr.cli import build_app
 
     known = {c.name for c in build_app().registered_commands}
-    used = set(re.findall(r"^sparsesr ([a-z]+)", (root / "README.md").read_text(), re.MULTILINE))
+    used = set(re.findall(r"^sparsesr ([a-z]+)", (root / name).read_text(), re.MULTILINE))
     assert used
     assert used <= known
 
 
-def test_python_examples_of_the_readme_run(root: Path) -> None:
-    for code in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL):
-        exec(compile(code, "README.md", "exec"), {})
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_python_examples_run(root: Path, name: str) -> None:
+    examples = re.findall(r"```python\n(.*?)```", (root / name).read_text(), re.DOTALL)
+    assert examples
+    for code in examples:
+        exec(compile(code, name, "exec"), {})
 
 
 def test_ci_runs_the_command_of_the_readme(root: Path) -> None:

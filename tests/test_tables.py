@@ -158,7 +158,8 @@ def test_pcsr(rows: list[dict[str, Any]]) -> None:
     """Originals, (MAX) forms and MGA's rows where the networks exist; the rest by its reason."""
     allowed = re.compile(
         r"(ClassSR|ARM): another paper's network; there is no model of it here|"
-        r"depends on which pixels a trained network calls heavy|"
+        r"depends on how many pixels a trained network calls heavy"
+        r"(; here -?\d+\.\d % by the published figure)?|"
         r"the configuration of this network is not published|"
         r"the images of this table, cut into patches, are not known|"
         r"the image sizes of (Test2K|Manga109) at x[248] are not known|"
@@ -171,14 +172,53 @@ def test_pcsr(rows: list[dict[str, Any]]) -> None:
         assert all(r["reproduced"] for r in _of(rows, "PCSR", "2") if r["variant"] == "FSRCNN-MGA")
 
 
+def test_heavy_pixels_of_the_published_pcsr_rows(rows: list[dict[str, Any]]) -> None:
+    """Section 2 of ARCHITECTURES has the same shares, to its three digits."""
+    expected = {
+        "FSRCNN": {"Test2K": 0.096, "Test4K": 0.083, "Test8K": 0.092, "Urban100": 0.077},
+        "CARN": {"Test2K": 0.156, "Test4K": 0.149, "Test8K": 0.047, "Urban100": 0.210},
+        "SRResNet": {"Test2K": 0.101, "Test4K": 0.081, "Test8K": 0.000, "Urban100": 0.232},
+    }
+    for name, shares in expected.items():
+        for row in _of(rows, "PCSR", "1"):
+            if row["variant"] == f"{name}-PCSR" and row["quantity"] == "flops":
+                share = float(re.search(r"here (-?\d+\.\d) %", row["reason"])[1]) / 100
+                assert share == pytest.approx(shares[row["dataset"]], abs=1.1e-3)
+
+
 def test_smsr(rows: list[dict[str, Any]]) -> None:
     for row in _of(rows, "SMSR"):
         if "DHP" in row["variant"] or "Basis" in row["variant"]:
             assert "another paper's network" in row["reason"]
-        if row["variant"] == "SRResNet baseline":
+        if row["variant"] == "SRResNet baseline" and row["quantity"] == "flops":
             assert "are of two networks" in row["reason"]
+            # 115.03 G multiply-adds of convolutions at 1280x720 (ARCHITECTURES 4.2).
+            assert row["ours"] == pytest.approx(115.03e9, abs=5e6)
         if "Ours" in row["variant"] and row["quantity"] == "flops":
             assert row["reason"] == "depends on the masks of a trained network"
+
+
+def test_smsr_parameters(rows: list[dict[str, Any]]) -> None:
+    """As the paper counts them: without the logits of the channel masks, which are constants later.
+
+    The frozen mean shifts (24) are in. Ours on other backbones: 4.2 of ARCHITECTURES.
+    """
+    ours = {
+        (r["table"], r["variant"]): (r["ours"], r["reproduced"])
+        for r in _of(rows, "SMSR")
+        if r["quantity"] == "params" and "another paper" not in (r["reason"] or "")
+    }
+    assert ours == {
+        ("supp I", "SMSR w/o channel mask"): (984_770, True),
+        ("supp I", "SMSR dynamic channel mask"): (1_011_730, True),
+        ("supp I", "SMSR static channel mask"): (984_770, True),
+        ("supp II", "SRResNet baseline"): (1_535_622, True),
+        ("supp II", "SRResNet Ours (a)"): (1_582_990, True),
+        ("supp II", "SRResNet Ours (b)"): (1_582_990, False),
+        ("supp II", "IMDN baseline"): (715_176, True),
+        ("supp II", "IMDN Ours (a)"): (774_386, True),
+        ("supp II", "IMDN Ours (b)"): (774_386, True),
+    }
 
 
 def test_models_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

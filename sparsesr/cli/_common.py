@@ -27,12 +27,25 @@ ModelOption = Annotated[
 ScaleOption = Annotated[
     int | None, typer.Option("-s", "--scale", help="Scale, if the model's name does not carry it.")
 ]
+AnyScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        "-s", "--scale", help="Scale, if the model's name does not carry it. PCSR: any, e.g. 2.7."
+    ),
+]
 KOption = Annotated[
     str | None,
-    typer.Option("-k", "--k", help="Patches to refine in each image: a number or 'all'."),
+    typer.Option(
+        "-k",
+        "--k",
+        help="Patches to refine in each image: a number or 'all'. PCSR: exponent of the cost.",
+    ),
 ]
 BudgetOption = Annotated[
-    float | None, typer.Option("--budget", help="The same as a fraction of all patches, 0 to 1.")
+    float | None,
+    typer.Option(
+        "--budget", help="The same as a fraction, 0 to 1. PCSR: of the pixels, heavy ones."
+    ),
 ]
 BackendOption = Annotated[
     str | None,
@@ -136,8 +149,14 @@ def check_device(name: str | None) -> None:
         raise CommandError(f"device {name!r} is not there: torch sees no such CUDA GPU", MISSING)
 
 
-def parse_k(k: str | None, budget: float | None) -> dict[str, Any]:
-    """``--k`` and ``--budget`` as keyword arguments of a network; "all" is a k beyond any image."""
+def parse_k(k: str | None, budget: float | None, net: Any = None) -> dict[str, Any]:
+    """``--k`` and ``--budget`` as keyword arguments of a network.
+
+    "all" is a k beyond any image; for a ``net`` that routes pixels, a budget of all of them, and k
+    is any number.
+    """
+    from sparsesr.nn import PixelRouter
+
     if k is not None and budget is not None:
         raise CommandError(f"--k {k} and --budget {budget} exclude each other; give one of them")
     if budget is not None:
@@ -146,6 +165,8 @@ def parse_k(k: str | None, budget: float | None) -> dict[str, Any]:
         return {"budget": budget}
     if k is None:
         return {}
+    if isinstance(net, PixelRouter):
+        return {"budget": 1.0} if k == "all" else {"k": _exponent(k)}
     if k == "all":
         return {"k": 2**31 - 1}
     try:
@@ -155,6 +176,16 @@ def parse_k(k: str | None, budget: float | None) -> dict[str, Any]:
     if number < 0:
         raise CommandError(f"--k {k}: expected 0 or more patches; 0 refines nothing")
     return {"k": number}
+
+
+def _exponent(k: str) -> float:
+    try:
+        number = float(k)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise CommandError(f"--k {k}: expected a number, the exponent of the cost, or 'all'")
+    return number
 
 
 def load_net(model: str | None, scale: int | None) -> tuple[Any, str]:
@@ -175,6 +206,23 @@ def load_net(model: str | None, scale: int | None) -> tuple[Any, str]:
             f"{source}: the weights do not fit the model ({error})", MISSING
         ) from None
     return net, f"{net.model_name}-x{net.scale}"
+
+
+def load_for_scale(model: str | None, scale: float | None) -> tuple[Any, str, float]:
+    """As ``load_net``, and the scale to use; a network that routes pixels takes any scale.
+
+    Stops with exit code 2 for a scale that the network does not have.
+    """
+    from sparsesr.nn import routes_pixels
+
+    whole = None if scale is None or scale != int(scale) else int(scale)
+    source = _with_scale(model, whole)
+    net, name = load_net(source, None if _is_file_name(source) else whole)
+    if scale is not None and scale != net.scale and not routes_pixels(net):
+        raise CommandError(f"{source} is for scale {net.scale}, got scale={scale:g}")
+    if scale is not None and not (scale >= 1 and math.isfinite(scale)):
+        raise CommandError(f"--scale {scale:g}: expected a number >= 1")
+    return net, name, net.scale if scale is None else scale
 
 
 def _with_scale(model: str | None, scale: int | None) -> str:

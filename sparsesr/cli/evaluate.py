@@ -20,11 +20,12 @@ from sparsesr.cli._common import (
     check_device,
     console,
     guarded,
-    load_net,
+    load_for_scale,
     parse_k,
     print_json,
 )
 
+_COSTS = {"heavy_fraction": "heavy", "paper_flops": "paper's GFLOPs", "macs": "GMACs"}
 _CONVENTIONS = {
     "y": "Y of MATLAB rgb2ycbcr, 8-bit rounded, border {scale} cropped",
     "rgb": "RGB, 8-bit rounded, border {scale} cropped",
@@ -48,7 +49,10 @@ def evaluate(
     k: Annotated[
         str,
         typer.Option(
-            "-k", "--k", help="'paper' (240 on Set5/Set14/B100, 1000 elsewhere), 'all' or N."
+            "-k",
+            "--k",
+            help="'paper' (240 on Set5/Set14/B100, 1000 elsewhere), 'all' or N. PCSR: exponent of "
+            "the cost ('paper': 0), 'all' (pixels heavy) or 'adaptive' (ADM).",
         ),
     ] = "paper",
     budget: BudgetOption = None,
@@ -65,6 +69,9 @@ def evaluate(
         str, typer.Option("--mask", help="Scores: predicted, or oracle (what refining changes).")
     ] = "predicted",
     seed: Annotated[int, typer.Option("--seed", help="Of --order random.")] = 0,
+    refine: Annotated[
+        bool, typer.Option(help="PCSR: average light pixels that lie beside heavy ones.")
+    ] = True,
     backend: BackendOption = None,
     device: DeviceOption = None,
     quiet: QuietOption = False,
@@ -73,14 +80,13 @@ def evaluate(
     """Measure a model on a data set, under a convention that is printed with the numbers."""
     if budget is not None and k != "paper":
         raise CommandError(f"--k {k} and --budget {budget} exclude each other; give one of them")
-    patches: Any = k
     if budget is not None:
-        patches = float(parse_k(None, budget)["budget"])
-    elif k not in ("paper", "all"):
-        patches = parse_k(k, None)["k"]
+        parse_k(None, budget)
     check_backend(backend)
     check_device(device)
-    net, _ = load_net(model, scale)
+    net, _, factor = load_for_scale(model, scale)
+    words = ("paper", "all", "adaptive")
+    choice: Any = k if k in words else parse_k(k, None, net)["k"]
     from rich.progress import Progress
 
     from sparsesr.inference import evaluate as run
@@ -94,13 +100,15 @@ def evaluate(
         result = run(
             net,
             data,
-            net.scale,
-            k=patches,
+            int(factor),
+            k=choice,
+            budget=budget,
             convention=convention,  # type: ignore[arg-type]  # evaluate checks the words
             hr_mod=hr_mod,
             order=order,  # type: ignore[arg-type]
             mask=mask,  # type: ignore[arg-type]
             seed=seed,
+            refine=refine,
             backend=backend,
             device=device,
             progress=show,
@@ -116,6 +124,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     patches = [f"{row['k_used']:,}"] if row.get("k_used") is not None else []
     shares = [f"{row['sparsity']:.3f}"] if "sparsity" in row else []
     shares += [f"{share:.2f}" for share in row.get("sparsity_of_modules", [])]
+    shares += [f"{row['heavy_fraction']:.3f}"] if "heavy_fraction" in row else []
+    shares += [f"{row[key] / 1e9:.2f}" for key in ("paper_flops", "macs") if key in row]
     return [f"{row['psnr']:.3f}", f"{row['ssim']:.4f}", *patches, *shares]
 
 
@@ -124,7 +134,8 @@ def _show(result: dict[str, Any]) -> None:
 
     mean = result["mean"]
     words = f"{result['model']} on {result['dataset']}"
-    extras = [f"{key} {result[key]}" for key in ("order", "mask", "hr_mod") if key in result]
+    options = ("order", "mask", "hr_mod", "refine")
+    extras = [f"{key} {result[key]}" for key in options if key in result]
     title = ", ".join([words, *extras])
     table = Table(title=title, title_justify="left")
     table.add_column("image")
@@ -132,6 +143,7 @@ def _show(result: dict[str, Any]) -> None:
     columns = ["PSNR dB", "SSIM"]
     columns += ["patches"] if result["images"][0]["k_used"] is not None else []
     columns += ["sparsity", *(f"SMM{i + 1}" for i in range(modules))] if modules else []
+    columns += [words for key, words in _COSTS.items() if key in mean]
     for name in columns:
         table.add_column(name, justify="right")
     for image in result["images"]:

@@ -48,7 +48,6 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Time each stage of one forward pass (medians), and count parameters and multiply-adds."""
-    choice = parse_k(k, budget)
     match = re.fullmatch(r"(\d+)x(\d+)", lr_size)
     if match is None:
         raise CommandError(f"--lr-size {lr_size}: expected WIDTHxHEIGHT such as 480x270")
@@ -65,6 +64,7 @@ def profile(
         console().print(
             f"note: no weights ship for {net.model_name}-x{net.scale}; timing it untrained"
         )
+    choice = parse_k(k, budget, net)
     from sparsesr.inference import profile as run
 
     result = run(net, (height, width), **choice, repeats=repeats, backend=backend, device=device)
@@ -92,6 +92,8 @@ def _show(result: dict[str, Any]) -> None:
     out.print(table)
     if result["k"] is not None:
         out.print(f"patches refined: {result['k']:,}")
+    if "heavy_fraction" in result:
+        out.print(f"heavy pixels: {100 * result['heavy_fraction']:.1f} %")
     out.print(
         f"parameters {result['params']:,}; multiply-adds {result['macs'] / 1e9:.3f} G; "
         f"as its paper counts {result['paper_flops'] / 1e9:.3f} G"

@@ -41,7 +41,8 @@ def tables(
     done = sum(row["reproduced"] for row in rows)
     out.print(
         f"{done} of {len(rows)} figures reproduced: within half a unit of the last digit plus "
-        "0.1 % of the figure (0.2 % for PCSR and MGA Table 6). FLOPs as each paper counts them."
+        "0.1 % of the figure (0.2 % for PCSR and MGA Table 6). FLOPs and parameters as each paper "
+        "counts them (SMSR: without the logits of static channel masks)."
     )
 
 

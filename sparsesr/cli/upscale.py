@@ -11,6 +11,7 @@ import typer
 
 from sparsesr.cli._common import (
     SOME_FAILED,
+    AnyScaleOption,
     BackendOption,
     BudgetOption,
     CommandError,
@@ -20,12 +21,11 @@ from sparsesr.cli._common import (
     ModelOption,
     OverwriteOption,
     QuietOption,
-    ScaleOption,
     check_backend,
     check_device,
     console,
     guarded,
-    load_net,
+    load_for_scale,
     parse_k,
     print_json,
 )
@@ -68,7 +68,7 @@ def upscale(
         typer.Option("-o", "--output", help="Folder, or a file for one input; default: beside it."),
     ] = None,
     model: ModelOption = None,
-    scale: ScaleOption = None,
+    scale: AnyScaleOption = None,
     k: KOption = None,
     budget: BudgetOption = None,
     file_format: Annotated[
@@ -90,36 +90,38 @@ def upscale(
         raise CommandError("nothing to upscale: name image files or a folder")
     if file_format not in _FORMATS:
         raise CommandError(f"--format {file_format}: expected one of {', '.join(_FORMATS)}")
-    choice = parse_k(k, budget)
     check_backend(backend)
     check_device(device)
     from sparsesr.inference import Upscaler
-    from sparsesr.nn import has_sparse_masks, selects_patches
+    from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
 
-    net, name = load_net(model, scale)
-    if save_mask and not (selects_patches(net) or has_sparse_masks(net)):
+    net, name, factor = load_for_scale(model, scale)
+    choice = parse_k(k, budget, net)
+    if save_mask and not (selects_patches(net) or has_sparse_masks(net) or routes_pixels(net)):
         raise CommandError(f"--save-mask: {name} does not select patches, there is no mask to show")
-    upscaler = Upscaler(net, tile, backend, choice.get("k"), choice.get("budget"), device)
-    jobs = plan(sources, output, net.scale, file_format, save_mask, overwrite)
+    upscaler = Upscaler(net, tile, backend, choice.get("k"), choice.get("budget"), device, factor)
+    jobs = plan(sources, output, factor, file_format, save_mask, overwrite)
     rows = _run(upscaler, jobs, overwrite, console(quiet=quiet), console())
     failed = sum(not row["ok"] for row in rows)
     if as_json:
         print_json(
-            {"model": name, "scale": net.scale, **_asked(k, budget), "files": rows,
+            {"model": name, "scale": factor, **_asked(k, choice), "files": rows,
              "done": len(rows) - failed, "failed": failed}
         )  # fmt: skip
     if failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _asked(k: str | None, budget: float | None) -> dict[str, Any]:
-    return {"k": int(k) if k is not None and k != "all" else k, "budget": budget}
+def _asked(k: str | None, choice: dict[str, Any]) -> dict[str, Any]:
+    if k == "all":
+        return {"k": "all", "budget": None}
+    return {"k": choice.get("k"), "budget": choice.get("budget")}
 
 
 def plan(
     sources: list[Path],
     output: Path | None,
-    scale: int,
+    scale: float,
     file_format: str = "same",
     save_mask: bool = False,
     overwrite: bool = False,
@@ -172,12 +174,14 @@ def plan(
     return jobs
 
 
-def _target(source: Path, output: Path | None, scale: int, file_format: str, to_file: bool) -> Path:
+def _target(
+    source: Path, output: Path | None, scale: float, file_format: str, to_file: bool
+) -> Path:
     if output is not None and to_file:
         return output
     suffix = source.suffix if file_format == "same" else f".{file_format}"
     folder = source.parent if output is None else output
-    return folder / f"{source.stem}_x{scale}{suffix}"
+    return folder / f"{source.stem}_x{scale:g}{suffix}"
 
 
 def _run(
@@ -211,11 +215,11 @@ def _run(
 
 def _do(upscaler: Upscaler, job: Job, overwrite: bool) -> dict[str, Any]:
     from sparsesr.io import read_image, to_array, to_tensor, write_image
-    from sparsesr.nn import has_sparse_masks, selects_patches
+    from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
 
     image = read_image(job.source)
-    sparse = has_sparse_masks(upscaler.net)
-    details = sparse or job.mask is not None
+    sparse, routed = has_sparse_masks(upscaler.net), routes_pixels(upscaler.net)
+    details = sparse or routed or job.mask is not None
     start = time.perf_counter()
     out: Any = upscaler.run(to_tensor(image), return_details=details)
     result = to_array(out.sr if details else out)
@@ -231,6 +235,9 @@ def _do(upscaler: Upscaler, job: Job, overwrite: bool) -> dict[str, Any]:
     if sparse:
         row["sparsity"] = float(out.sparsity()[0])
         picture = _pixel_masks(result, out) if job.mask is not None else None
+    elif routed:
+        row["heavy_fraction"] = float(out.heavy_fraction()[0])
+        picture = _classes(result, out) if job.mask is not None else None
     elif selects_patches(upscaler.net):
         patches, picture = _patches(upscaler, image, result, out if details else None)
         row |= patches
@@ -250,6 +257,7 @@ def _patches(
 
     net: Any = upscaler.net
     grid = patch_grid(image.shape[0], image.shape[1], net.patch_size)
+    assert upscaler.k is None or isinstance(upscaler.k, int)  # it selects patches
     count = effective_k(upscaler.k, upscaler.budget, *grid, net.k)
     row = {"k_used": count, "coverage": count / (grid[0] * grid[1])}
     if out is None:
@@ -267,10 +275,22 @@ def _pixel_masks(result: np.ndarray, out: Any) -> np.ndarray:
     return pixel_masks(result, np.stack([m.spatial[0, 0].cpu().numpy() for m in out.masks]))
 
 
+def _classes(result: np.ndarray, out: Any) -> np.ndarray:
+    """The pixels of each class but the lightest."""
+    import numpy as np
+
+    from sparsesr.viz import pixel_masks
+
+    heavier = range(1, out.logits.shape[1])
+    masks = np.stack([(out.class_map[0] == j).cpu().numpy() for j in heavier])
+    return pixel_masks(result, masks, "class ")
+
+
 def _speed(row: dict[str, Any]) -> str:
     megapixels = row["sr_size"][0] * row["sr_size"][1] / 1e6
     covered = f", {100 * row['coverage']:.0f} % refined" if "coverage" in row else ""
     covered += f", {100 * row['sparsity']:.0f} % skipped" if "sparsity" in row else ""
+    covered += f", {100 * row['heavy_fraction']:.0f} % heavy" if "heavy_fraction" in row else ""
     return f"{megapixels / row['seconds']:.1f} MP/s{covered}"
 
 

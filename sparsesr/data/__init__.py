@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from sparsesr.data.crops import CropBatches, Queries
 from sparsesr.data.hr_folder import HRFolder, default_cache_dir
 from sparsesr.data.pairs import ImagePair, load_pair, paired_images
 from sparsesr.data.patches import PatchBatches
 
+Batches = PatchBatches | CropBatches
+
 __all__ = [
+    "Batches",
+    "CropBatches",
     "HRFolder",
     "ImagePair",
     "PatchBatches",
+    "Queries",
     "default_cache_dir",
     "load_pair",
     "paired_images",

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from sparsesr import ops
 from sparsesr.inference.upscaler import Upscaler, backend_choice, choice_options
-from sparsesr.nn import selects_patches
+from sparsesr.nn import PixelRouter, selects_patches
+from sparsesr.nn.pixel_classes import first_heavy_class
+from sparsesr.nn.pixel_places import pixel_places
 
 Thunk = Callable[[], Any]
 
@@ -20,7 +22,7 @@ Thunk = Callable[[], Any]
 def profile(
     net: nn.Module,
     lr_size: tuple[int, int],
-    k: int | None = None,
+    k: float | None = None,
     budget: float | None = None,
     repeats: int = 10,
     backend: str | None = None,
@@ -30,10 +32,12 @@ def profile(
 
     Args:
         net: a model; one that selects patches is timed in six stages (base, mask, select, gather,
-            refine, scatter), another as a whole.
+            refine, scatter), one that routes pixels in five (encoder, classifier, choice, samplers,
+            average), another as a whole.
         lr_size: LR height and width in pixels; the image is noise.
-        k: patches to refine, the model's default when neither ``k`` nor ``budget`` is given.
-        budget: the same as a fraction.
+        k: patches to refine, the model's default when neither ``k`` nor ``budget`` is given; of a
+            network that routes pixels, the exponent of the cost.
+        budget: the same as a fraction; there, of the pixels that are heavy.
         repeats: timed runs of everything, >= 1; one more warms up.
         backend: ops backend, None for the current choice.
         device: where to run, None for where the net is.
@@ -41,7 +45,8 @@ def profile(
     Returns:
         {"model", "lr_size": [H, W], "k", "params", "macs", "paper_flops", "stages": {name: s},
         "total": s}: "k" is the number of patches refined or None, "total" the time of a plain
-        call, which need not be the sum of the stages (it may fuse some of them).
+        call, which need not be the sum of the stages (it may fuse some of them). A network that
+        routes pixels adds "heavy_fraction"; its multiply-adds are those of the classes it chose.
 
     Raises:
         ValueError: ``repeats`` or a side below 1; ``k`` and ``budget`` as in ``Upscaler``.
@@ -60,9 +65,15 @@ def profile(
         {**stages, "total": lambda: upscaler.run(lr)}, repeats, upscaler.device, backend
     )
     total = seconds.pop("total")
-    from sparsesr.complexity import complexity
+    from sparsesr.complexity import complexity, routed_complexity
 
-    size = complexity(net, (height, width), **choice_options(k, budget))
+    extra = {}
+    if isinstance(net, PixelRouter):
+        out = upscaler.run(lr, return_details=True)
+        size = routed_complexity(net, (height, width), out.class_counts()[0].tolist())
+        extra = {"heavy_fraction": float(out.heavy_fraction()[0])}
+    else:
+        size = complexity(net, (height, width), **choice_options(k, budget))
     return {
         "model": f"{getattr(net, 'model_name', type(net).__name__.lower())}-x{net.scale}",
         "lr_size": [height, width],
@@ -72,6 +83,7 @@ def profile(
         "paper_flops": size.paper_flops,
         "stages": seconds or {"forward": total},
         "total": total,
+        **extra,
     }
 
 
@@ -103,8 +115,10 @@ def interleaved(
 
 
 def _stages(upscaler: Upscaler, lr: Tensor) -> tuple[int | None, dict[str, Thunk]]:
-    """The stages of a network that selects patches, each fed with what the one before made."""
+    """The stages of a network that chooses, each fed with what the one before made."""
     net: Any = upscaler.net
+    if isinstance(net, PixelRouter):
+        return None, _routing_stages(net, upscaler, lr)
     if not selects_patches(net):
         return None, {}
     out = upscaler.run(lr, **choice_options(upscaler.k, upscaler.budget), return_details=True)
@@ -123,6 +137,26 @@ def _stages(upscaler: Upscaler, lr: Tensor) -> tuple[int | None, dict[str, Thunk
         "gather": lambda: net.gather(feature, index),
         "refine": lambda: net.refine(windows),
         "scatter": lambda: ops.scatter_patches_(coarse, refined, index, side),
+    }
+
+
+def _routing_stages(net: PixelRouter, upscaler: Upscaler, lr: Tensor) -> dict[str, Thunk]:
+    """The stages of a network that routes pixels."""
+    lr_size, options = (lr.shape[-2], lr.shape[-1]), choice_options(upscaler.k, upscaler.budget)
+    size = net.output_size(lr_size)
+    costs, heavy = net.costs(lr_size, size), first_heavy_class(net.classes)
+    with torch.inference_mode(), backend_choice(upscaler.backend):
+        places = pixel_places(lr_size, size, lr.device)
+        feature = net.encoder(lr - net.mean)
+        logits = net.classify(feature, places)
+        class_map = net.choose(logits, costs, **options)
+        image = net.sample(feature, class_map, places, lr)
+    return {
+        "encoder": lambda: net.encoder(lr - net.mean),
+        "classifier": lambda: net.classify(feature, places),
+        "choice": lambda: net.choose(logits, costs, **options),
+        "samplers": lambda: net.sample(feature, class_map, places, lr),
+        "average": lambda: ops.average_neighbors(image, class_map, 1, heavy),
     }
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from sparsesr.io import to_array, to_tensor
 from sparsesr.metrics import FULL_RANGE_LUMA
-from sparsesr.nn import check_k_budget, selects_patches
+from sparsesr.nn import check_k_budget, check_routing, routes_pixels, selects_patches
+
+_SIZES = {"scale", "size"}
 
 Image = TypeVar("Image")
 
@@ -24,14 +26,17 @@ class Upscaler:
             moved to ``device``, on the CPU in channels_last.
         tile: "auto" or 0; both run the image whole, this version does not tile.
         backend: "reference", "cpu", "cuda", "triton" or None for the current choice.
-        k: patches to refine in each image, for models that select patches.
-        budget: the same as a fraction of all patches, in [0, 1]; not together with ``k``.
+        k: patches to refine in each image, for models that select patches; the exponent of the
+            cost, any number, for models that route pixels.
+        budget: the same as a fraction of all patches, or of the pixels that are heavy, in [0, 1];
+            not together with ``k``.
         device: "cpu", "cuda:0", ...; None leaves the net where it is.
+        scale: any number >= 1 for models that route pixels; None, or theirs, for all others.
 
     Raises:
         TypeError: ``net`` is not a Module.
-        ValueError: another ``tile``, a negative ``k``, ``k`` with ``budget``, either of them for
-            a network that does not select patches.
+        ValueError: another ``tile``, a negative number of patches, ``k`` with ``budget``, either of
+            them for a network that chooses neither patches nor pixels.
 
     Example:
         >>> import numpy as np, sparsesr
@@ -45,9 +50,10 @@ class Upscaler:
         net: nn.Module,
         tile: str | int = "auto",
         backend: str | None = None,
-        k: int | None = None,
+        k: float | None = None,
         budget: float | None = None,
         device: str | torch.device | None = None,
+        scale: float | None = None,
     ) -> None:
         if not isinstance(net, nn.Module):
             raise TypeError(f"Upscaler: expected a Module, got {type(net).__name__}")
@@ -57,10 +63,13 @@ class Upscaler:
                 "image whole, tiling is not part of it"
             )
         check_choice(net, k, budget)
+        if scale is not None and scale != getattr(net, "scale", scale) and not routes_pixels(net):
+            raise ValueError(f"Upscaler: the network is for x{net.scale}, got scale={scale:g}")
         self.net = net.eval() if device is None else net.eval().to(device)
         self.backend = backend
         self.k = k
         self.budget = budget
+        self.scale = scale
         first = next(net.parameters(), None)
         self.device = torch.device("cpu") if first is None else first.device
         self.dtype = torch.float32 if first is None else first.dtype
@@ -104,13 +113,15 @@ class Upscaler:
         Args:
             lr: [B, 3, H, W] floating in [0, 1], any device.
             **options: what the network's forward takes (``return_details=True``, ``order``, ...);
-                ``k`` and ``budget`` default to those given to the constructor.
+                ``k``, ``budget`` and ``scale`` default to those given to the constructor.
 
         Returns:
             What the network returns, on its device.
         """
-        if "k" not in options and "budget" not in options:
+        if not options.keys() & {"k", "budget", "adaptive"}:
             options.update(choice_options(self.k, self.budget))
+        if self.scale is not None and routes_pixels(self.net) and not options.keys() & _SIZES:
+            options["scale"] = self.scale
         x = lr.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
         with torch.inference_mode(), backend_choice(self.backend):
             return self.net(x, **options)
@@ -156,22 +167,26 @@ def _luma(image: np.ndarray) -> np.ndarray:
     return np.floor(image @ np.array(FULL_RANGE_LUMA) + 0.5).clip(0, 255).astype(np.uint8)
 
 
-def check_choice(net: nn.Module, k: int | None, budget: float | None) -> None:
+def check_choice(net: nn.Module, k: float | None, budget: float | None) -> None:
     """Refuse a ``k`` or ``budget`` that the network cannot take.
 
     Raises:
-        TypeError: ``k`` is not an int, or ``budget`` not a number.
-        ValueError: both given, out of range, or the network does not select patches.
+        TypeError: ``k`` is not an int (for a network that routes pixels: not a number), or
+            ``budget`` not a number.
+        ValueError: both given, out of range, or the network chooses neither patches nor pixels.
     """
     if k is None and budget is None:
         return
-    check_k_budget(k, budget)
+    if routes_pixels(net):
+        check_routing(k, False, budget)
+        return
+    check_k_budget(k, budget)  # type: ignore[arg-type]  # a float is what it refuses
     if not selects_patches(net):
         name = getattr(net, "model_name", type(net).__name__)
         raise ValueError(f"{name} does not select patches; leave out k and budget")
 
 
-def choice_options(k: int | None, budget: float | None) -> dict[str, Any]:
+def choice_options(k: float | None, budget: float | None) -> dict[str, Any]:
     """Only those of k and budget that were given, as keyword arguments for a network."""
     given = {"k": k, "budget": budget}
     return {name: value for name, value in given.items() if value is not None}

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from . import bsrn as _bsrn  # noqa: F401  (registers its models)
+from . import carn as _carn  # noqa: F401  (registers its models)
 from . import drsan as _drsan  # noqa: F401  (registers its models)
+from . import fsrcnn_original as _fsrcnn_original  # noqa: F401  (registers its models)
 from . import imdn as _imdn  # noqa: F401  (registers its models)
+from . import imdn_smsr as _imdn_smsr  # noqa: F401  (registers its models)
 from . import mga as _mga  # noqa: F401  (registers its models)
+from . import msrresnet as _msrresnet  # noqa: F401  (registers its models)
+from . import pcsr as _pcsr  # noqa: F401  (registers its models)
 from . import smsr as _smsr  # noqa: F401  (registers its models)
+from . import srresnet_smsr as _srresnet_smsr  # noqa: F401  (registers its models)
 from .identity import identity_init_
+from .masked import MaskedNet, MaskedOutput
 from .registry import (
     ModelInfo,
     UnknownModelError,
@@ -25,6 +33,8 @@ from .weights import (
 )
 
 __all__ = [
+    "MaskedNet",
+    "MaskedOutput",
     "ModelInfo",
     "UnknownModelError",
     "WeightsNotFoundError",

@@ -34,6 +34,8 @@ _UNREADABLE = (
 )
 
 State = Mapping[str, Tensor]
+Recognise = Callable[[State, Mapping[str, Any]], dict[str, Any] | None]
+_ROUTED = "classifier.imnet.layers.0.weight"
 
 
 class UnknownCheckpointError(ValueError):
@@ -53,7 +55,7 @@ class Released:
     """
 
     model: str
-    recognise: Callable[[State, Mapping[str, Any]], dict[str, Any] | None]
+    recognise: Recognise
     training_data: str
 
 
@@ -64,7 +66,34 @@ def _smsr(state: State, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"scale": math.isqrt(state["tail.0.weight"].shape[0] // 3)}
 
 
-RELEASED = (Released("smsr", _smsr, "DIV2K, 800 training images"),)
+def _by_names(*names: str) -> Recognise:
+    """Recognises a network by some of its tensors, which do not tell the scale."""
+
+    def recognise(state: State, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        return {"scale": arguments.get("upscale", 4)} if set(names) <= state.keys() else None
+
+    return recognise
+
+
+def _carn(state: State, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The upsampler's layers tell the scale: two of x2, or one of s*s times the channels."""
+    wide = state.get("upsample.up.body.0.weight")
+    if wide is None or "entry.weight" not in state or "c1.1.running_mean" not in state:
+        return None
+    if "upsample.up.body.3.weight" in state:
+        return {"scale": 4}
+    return {"scale": math.isqrt(wide.shape[0] // state["entry.weight"].shape[0])}
+
+
+_DIV2K = "DIV2K, 800 training images"
+RELEASED = (
+    Released("smsr", _smsr, _DIV2K),
+    Released("fsrcnn", _by_names("head_conv.0.weight", "tail_conv.weight"), _DIV2K),
+    Released("carn", _carn, _DIV2K),
+    Released("fsrcnn-pcsr", _by_names("encoder.head_conv.0.weight", _ROUTED), _DIV2K),
+    Released("carn-pcsr", _by_names("encoder.b1.b1.body.0.weight", _ROUTED), _DIV2K),
+    Released("msrresnet-pcsr", _by_names("encoder.recon_trunk.0.conv1.weight", _ROUTED), _DIV2K),
+)
 
 
 def convert(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:

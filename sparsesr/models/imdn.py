@@ -52,13 +52,15 @@ class IMDB(nn.Module):
         super().__init__()
         self.parts = [distilled, channels - distilled]
         rest = channels - distilled
-        self.convs = nn.ModuleList(
-            nn.Conv2d(inputs, channels, 3, padding=1) for inputs in (channels, rest, rest)
-        )
-        self.last = nn.Conv2d(rest, distilled, 3, padding=1)
+        self.convs = nn.ModuleList(self.conv(n, channels) for n in (channels, rest, rest))
+        self.last = self.conv(rest, distilled)
         self.act = nn.LeakyReLU(SLOPE)
         self.attention = ContrastAttention(4 * distilled)
         self.fuse = nn.Conv2d(4 * distilled, channels, 1)
+
+    def conv(self, inputs: int, outputs: int) -> nn.Conv2d:
+        """A new 3x3 convolution of the block."""
+        return nn.Conv2d(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> same
         """Apply the block."""
@@ -92,11 +94,7 @@ class IMDN(nn.Module):
         self.scale = scale
         self.head = nn.Conv2d(3, CHANNELS, 3, padding=1)
         self.body = nn.ModuleList(IMDB() for _ in range(blocks))
-        self.collect = nn.Sequential(
-            nn.Conv2d(blocks * CHANNELS, CHANNELS, 1),
-            nn.LeakyReLU(SLOPE),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
-        )
+        self.collect = collecting(blocks)
         self.upsampler = PixelShuffleUpsampler(CHANNELS, scale)
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -108,6 +106,15 @@ class IMDN(nn.Module):
             x = block(x)
             outputs.append(x)
         return self.upsampler(head + self.collect(torch.cat(outputs, 1)))
+
+
+def collecting(blocks: int) -> nn.Sequential:
+    """The layers behind the body: 1x1 over the outputs of all blocks, LeakyReLU(0.05), 3x3."""
+    return nn.Sequential(
+        nn.Conv2d(blocks * CHANNELS, CHANNELS, 1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+    )
 
 
 def build_imdn(scale: int, blocks: int = 6) -> IMDN:

@@ -7,61 +7,15 @@ Efficient Inference", CVPR 2021, section 3 and its supplement.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops
+from .masked_module import MaskedModule, SparseMask, SpatialMask, check_mask, gumbel_softmax
 
 CHANNEL_MASKS = ("static", "dynamic", "none")
-
-
-class SparseMask(NamedTuple):
-    """The masks of one module: hard (bool) in eval mode, soft in [0, 1] in training.
-
-    Attributes:
-        spatial: pixels that matter, [B, 1, H, W].
-        dense: channels computed at every pixel, [B, L, C].
-    """
-
-    spatial: Tensor
-    dense: Tensor
-
-    def active(self) -> Tensor:
-        """Share of the values that are computed, [B]: mean of d + (1 - d) M.
-
-        The mean runs over layers, channels and pixels; the paper's sparsity is 1 minus this.
-        """
-        share = self.spatial.float().mean((1, 2, 3))
-        dense = self.dense.float().mean((1, 2))
-        return dense + (1 - dense) * share
-
-
-class SpatialMask(nn.Sequential):
-    """feature [B,C,H,W] -> two logits per pixel [B,2,H,W]; it matters when the second is larger.
-
-    Decided at half the resolution. The last row or column of an odd side is averaged over what is
-    there (the released network has no mask there and never computes it).
-
-    Args:
-        channels: C.
-        width: channels inside.
-    """
-
-    def __init__(self, channels: int, width: int = 16) -> None:
-        super().__init__(
-            nn.Conv2d(channels, width, 3, padding=1),
-            nn.ReLU(),
-            nn.AvgPool2d(2, ceil_mode=True),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(width, 2, 3, stride=2, padding=1, output_padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of every pixel of ``x``."""
-        return super().forward(x)[..., : x.shape[2], : x.shape[3]]
 
 
 class DynamicChannels(nn.Sequential):
@@ -134,8 +88,13 @@ class SparseMaskBlock(nn.Module):
     def forward(self, x: Tensor, spatial: Tensor, dense: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,C,H,W] under ``spatial`` [B,1,H,W] and ``dense`` [B,L,C].
 
-        Bool masks run through ``ops.masked_block``, soft ones as plain torch.
+        Bool masks run through ``ops.masked_block``, soft ones as plain torch; both are of a kind.
+
+        Raises:
+            TypeError: a mask that is neither bool nor floating; one bool and one soft.
+            ValueError: masks of another size.
         """
+        self._check_masks(x, spatial, dense)
         if spatial.dtype != torch.bool:
             return self._soft(x, spatial, dense)
         # Under autocast x is narrower than the parameters; else `to` returns them as they are.
@@ -183,6 +142,16 @@ class SparseMaskBlock(nn.Module):
     def _no_channels(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.zeros(1, len(self.body), x.shape[1], dtype=dtype, device=x.device)
 
+    def _check_masks(self, x: Tensor, spatial: Tensor, dense: Tensor) -> None:
+        name = type(self).__name__
+        check_mask(name, "spatial", spatial, (x.shape[0], 1, *x.shape[2:]))
+        check_mask(name, "dense", dense, (x.shape[0], len(self.body), x.shape[1]))
+        if (spatial.dtype == torch.bool) != (dense.dtype == torch.bool):
+            raise TypeError(
+                f"{name}: expected spatial and dense both bool or both soft, got "
+                f"{spatial.dtype} and {dense.dtype}; threshold the soft one: mask > 0.5"
+            )
+
     def _soft(self, x: Tensor, spatial: Tensor, dense: Tensor) -> Tensor:
         d = dense.permute(1, 0, 2)[..., None, None]  # [L, B, C, 1, 1]
         feature = (self.body[0](x) * (d[0] + (1 - d[0]) * spatial)).relu()
@@ -215,7 +184,7 @@ class ChannelAttention(nn.Module):
         return x * self.conv_du(x.mean((2, 3), keepdim=True))
 
 
-class SparseMaskModule(nn.Module):
+class SparseMaskModule(MaskedModule):
     """Spatial mask, sparse block, channel attention and a skip (SMM): x + CA(block(x)).
 
     Args:
@@ -223,6 +192,7 @@ class SparseMaskModule(nn.Module):
         layers: L, of the block.
         channel_masks: "static", "dynamic" or "none", see ``SparseMaskBlock``.
         released_formula: as in ``SparseMaskBlock``.
+        predicts: whether it predicts its spatial mask; if not, each call has to bring one.
 
     Raises:
         ValueError: as ``SparseMaskBlock``.
@@ -240,61 +210,25 @@ class SparseMaskModule(nn.Module):
         layers: int = 4,
         channel_masks: str = "static",
         released_formula: bool = False,
+        predicts: bool = True,
     ) -> None:
         super().__init__()
-        self.spa_mask = SpatialMask(channels)
+        self.spa_mask = SpatialMask(channels) if predicts else None
         self.body = SparseMaskBlock(channels, layers, channel_masks, released_formula)
         self.ca = ChannelAttention(channels)
 
-    def forward(self, x: Tensor, temperature: float = 1.0) -> tuple[Tensor, SparseMask]:
-        """[B,C,H,W] -> the same shape, and the masks it was computed under.
-
-        Args:
-            x: NCHW or channels_last; any H, W and B.
-            temperature: tau of the Gumbel-softmax in training mode, > 0; unused in eval mode.
-
-        Raises:
-            ValueError: a temperature that is not above 0.
-        """
-        mask = self.sample(x, temperature) if self.training else self.decide(x)
-        return self.ca(self.body(x, *mask)) + x, mask
+    def masked(self, x: Tensor, mask: SparseMask) -> Tensor:
+        """The block under ``mask``, attention and skip."""
+        return self.ca(self.body(x, *mask)) + x
 
     def unmasked(self, x: Tensor) -> Tensor:
         """Every channel at every pixel, without mask predictor: the dense form."""
         return self.ca(self.body.unmasked(x)) + x
 
-    def decide(self, x: Tensor) -> SparseMask:
-        """The hard masks of inference."""
-        logits = self.spa_mask(x)
-        return SparseMask(logits[:, 1:] > logits[:, :1], self.body.hard_channels(x))
+    def hard_channels(self, x: Tensor) -> Tensor:
+        """The dense channels of the block, [B,L,C] bool."""
+        return self.body.hard_channels(x)
 
-    def sample(self, x: Tensor, temperature: float) -> SparseMask:
-        """Soft masks, drawn anew at every call; differentiable."""
-        spatial = gumbel_softmax(self.spa_mask(x), temperature, 1)[:, 1:]
-        return SparseMask(spatial, self.body.soft_channels(x, temperature))
-
-
-def has_sparse_masks(net: nn.Module) -> bool:
-    """Whether the network computes by sparse mask modules, so that sparsity means something."""
-    return any(isinstance(module, SparseMaskModule) for module in net.modules())
-
-
-def gumbel_softmax(logits: Tensor, temperature: float, dim: int) -> Tensor:
-    """softmax((logits + g) / temperature) along ``dim``; g is standard Gumbel noise, one per logit.
-
-    Args:
-        logits: any shape; bfloat16 and float16 are computed in float32.
-        temperature: tau > 0; the smaller, the closer to one-hot.
-        dim: the classes.
-
-    Raises:
-        ValueError: a temperature that is not above 0.
-
-    Source: SMSR, eq. 2; Jang et al., ICLR 2017.
-    """
-    if not temperature > 0:
-        raise ValueError(f"gumbel_softmax: expected temperature > 0, got {temperature}")
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    # -log(-log u) of a uniform u is -log e of an exponential e, which is never 0.
-    noise = torch.empty_like(exact).exponential_().log().neg()
-    return ((exact + noise) / temperature).softmax(dim).to(logits.dtype)
+    def soft_channels(self, x: Tensor, temperature: float) -> Tensor:
+        """A sample of the dense channels of the block, [B,L,C] in [0, 1]."""
+        return self.body.soft_channels(x, temperature)

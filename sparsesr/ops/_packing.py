@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 Packed = TypeVar("Packed")
 
@@ -107,15 +108,50 @@ def _pack(weight: Tensor, rule: PackingRule, lanes: int) -> Tensor:
     return F.pad(flat, (0, -flat.numel() % _PART))
 
 
+class _Steps:
+    """Steps of all optimizers so far: torch's count of changes in place misses fused ones."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        register_optimizer_step_post_hook(self._after_step)
+
+    def _after_step(self, *_: object) -> None:
+        self.count += 1
+
+
+_steps = _Steps()
+
+
+class _Seen(NamedTuple):
+    """What tensors were when they were packed: values on the CPU, counts of changes elsewhere."""
+
+    values: list[Tensor | tuple[int, int]]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> _Seen:
+        return cls(
+            [t.detach().clone() if t.is_cpu else (t._version, _steps.count) for t in tensors]
+        )
+
+    def holds(self, tensors: Sequence[Tensor]) -> bool:
+        pairs = zip(self.values, tensors, strict=True)
+        return all(
+            torch.equal(seen, t) if isinstance(seen, Tensor) else seen == (t._version, _steps.count)
+            for seen, t in pairs
+        )
+
+
 class Cache:
     """Packed weights by the tensors they come from.
 
-    A hit wants every tensor in the same place and at the same version, torch's count of changes in
-    place, and its memory never freed in between: a new tensor at an old address packs anew.
+    A hit wants every tensor in the same place, its memory never freed in between, and unchanged. On
+    the CPU the values themselves are compared: reading the weights once more is little beside using
+    them. On a GPU, where that would make the host wait, torch's count of changes in place has to
+    do, and that of optimizer steps; a write through ``.data`` is not seen there.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[object, ...], tuple[list[int], list[StorageWeakRef], Any]] = {}
+        self._entries: dict[tuple[object, ...], tuple[_Seen, list[StorageWeakRef], Any]] = {}
 
     def get(
         self,
@@ -124,12 +160,11 @@ class Cache:
         pack: Callable[[], Packed],
     ) -> Packed:
         """The packed form of ``tensors``; ``key`` holds what else it depends on."""
-        if any(t.is_inference() for t in tensors):
-            return pack()  # such tensors count no versions
+        if any(t.is_inference() and not t.is_cpu for t in tensors):
+            return pack()  # such tensors count no changes
         key += tuple((t.data_ptr(), tuple(t.shape), t.stride(), t.dtype) for t in tensors)
-        versions = [t._version for t in tensors]
         entry = self._entries.get(key)
-        if entry is not None and entry[0] == versions and not any(r.expired() for r in entry[1]):
+        if entry is not None and not any(r.expired() for r in entry[1]) and entry[0].holds(tensors):
             kept: Packed = entry[2]
             return kept
         stale = [k for k, (_, refs, _) in self._entries.items() if any(r.expired() for r in refs)]
@@ -137,5 +172,5 @@ class Cache:
             self._entries.pop(k, None)
         packed = pack()
         refs = [StorageWeakRef(t.untyped_storage()) for t in tensors]
-        self._entries[key] = (versions, refs, packed)
+        self._entries[key] = (_Seen.of(tensors), refs, packed)
         return packed

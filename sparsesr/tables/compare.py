@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 
 from sparsesr.complexity import Complexity, complexity
 from sparsesr.models import create_model, list_models
@@ -103,17 +105,44 @@ def _ours(row: Row, quantity: str) -> tuple[int | None, str | None]:
     if isinstance(how, str):
         return None, how
     reason = how.params_reason if quantity == "params" else how.flops_reason
-    reason = reason or _unavailable(how.model, row.scale)
-    if reason is not None:
-        return None, reason
+    missing = _unavailable(how.model, row.scale)
+    if reason is not None and quantity == "flops" and missing is None:
+        reason += _implied(row, how)
+    if reason is not None or missing is not None:
+        return None, reason or missing
     options, run = tuple(how.options.items()), tuple(how.run.items())
     if how.protocol == "720p":
         size = (math.ceil(_HR_720P[0] / row.scale), math.ceil(_HR_720P[1] / row.scale))
-        found = _count(how.model, row.scale, options, run, size)
-        return (found.params if quantity == "params" else found.paper_flops), how.caveat
+    else:
+        size = _LR_SIZE
     if quantity == "params":
-        return _count(how.model, row.scale, options, run, _LR_SIZE).params, how.caveat
+        params = _count(how.model, row.scale, options, run, size).params
+        return params - _uncounted(how, row.scale, options), how.caveat
+    if how.protocol == "720p":
+        return _count(how.model, row.scale, options, run, size).paper_flops, how.caveat
     return _mean_flops(row, how, options, run)
+
+
+def _implied(row: Row, how: Recipe) -> str:
+    """What the published FLOPs of a network that routes pixels say of its pixels."""
+    size = mean_size(how.protocol, row.dataset, row.scale, how.crop)
+    if not how.model.endswith("-pcsr") or size is None or row.flops is None:
+        return ""
+    options = tuple(how.options.items())
+    light, heavy = (
+        _count(how.model, row.scale, options, (("budget", b),), _LR_SIZE).paper_flops
+        for b in (0.0, 1.0)
+    )
+    published = parse_number(row.flops)[0] / size.pixels * math.prod(_LR_SIZE)
+    return f"; here {100 * (published - light) / (heavy - light):.1f} % by the published figure"
+
+
+def _uncounted(how: Recipe, scale: int, options: tuple[Item, ...]) -> int:
+    """Parameters that the paper does not count."""
+    if how.uncounted is None:
+        return 0
+    named = _net(how.model, scale, options).named_parameters()
+    return sum(p.numel() for name, p in named if fnmatchcase(name, how.uncounted))
 
 
 def _unavailable(model: str, scale: int) -> str | None:
@@ -151,6 +180,9 @@ def _count(
     run: tuple[Item, ...],
     size: tuple[int, int],
 ) -> Complexity:
+    return complexity(_net(model, scale, options), size, **dict(run))
+
+
+def _net(model: str, scale: int, options: tuple[Item, ...]) -> nn.Module:
     with torch.device("meta"):  # shapes alone: a count needs no numbers
-        net = create_model(model, scale, **dict(options))
-    return complexity(net, size, **dict(run))
+        return create_model(model, scale, **dict(options))

@@ -24,6 +24,7 @@ class Recipe:
         crop: multiple that the sides of the LR images are cropped to, where the protocol asks.
         flops_reason: why the FLOPs cannot be computed, where only the parameters can.
         params_reason: the same for the parameters.
+        uncounted: parameters that the paper leaves out of its count, as a pattern of names.
         caveat: what is known of a figure that comes out different.
     """
 
@@ -34,6 +35,7 @@ class Recipe:
     crop: int | None = None
     flops_reason: str | None = None
     params_reason: str | None = None
+    uncounted: str | None = None
     caveat: str | None = None
 
 
@@ -73,7 +75,7 @@ def _mga(row: Row) -> Recipe | str | None:
 # PCSR: <original>, <original>-PCSR, and the methods it is compared with.
 
 _ORIGINALS = {"FSRCNN": "fsrcnn", "CARN": "carn", "SRResNet": "msrresnet", "BSRN": "bsrn"}
-_ROUTED = "depends on which pixels a trained network calls heavy"
+_ROUTED = "depends on how many pixels a trained network calls heavy"
 _NO_CONFIGURATION = {
     ("2", "SRResNet-PCSR"),
     ("4", "CARN-PCSR-3class"),
@@ -137,14 +139,18 @@ _CHANNEL_MASKS = {
     "SMSR dynamic channel mask": "dynamic",
     "SMSR static channel mask": "static",
 }
-_LOGITS = "the paper leaves out the 2,560 logits of the channel masks, which are parameters too"
+_LOGITS = "*ch_mask"  # 985K is the network without its 2,560 logits of static channel masks
 _MASKED = "depends on the masks of a trained network"
+_TWO_NETWORKS = (
+    "1.54M and 112.11G are of two networks: 9x9 head with batch norm; 3x3 head without, nor a "
+    "convolution behind the blocks"
+)
 
 
 def _smsr(row: Row) -> Recipe | str | None:
     if row.variant in _CHANNEL_MASKS:
         options = {"channel_masks": _CHANNEL_MASKS[row.variant]}
-        return Recipe("smsr", "720p", options, caveat=_LOGITS)
+        return Recipe("smsr", "720p", options, uncounted=_LOGITS)
     backbone, method, *mark = row.variant.split()
     if method in ("DHP", "Basis"):
         return f"{method}: {_FOREIGN}"
@@ -154,12 +160,13 @@ def _smsr(row: Row) -> Recipe | str | None:
             f"{backbone.lower()}-smsr",
             "720p",
             flops_reason=_MASKED,
+            uncounted=_LOGITS,
             caveat="Ours (a) and (b) are one network, yet print 1.58M and 1.54M"
             if contradicts
             else None,
         )
     if backbone == "SRResNet":
-        return "1.54M and 112.11G are of two networks (9x9 head with batch norm; 3x3 head without)"
+        return Recipe("srresnet-smsr", "720p", {"masked_groups": 0}, caveat=_TWO_NETWORKS)
     return Recipe("imdn", "720p", caveat="0.2 to 0.3 G of the published count is not identified")
 
 

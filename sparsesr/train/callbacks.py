@@ -152,6 +152,7 @@ def _describe(row: dict[str, Any], iterations: int) -> str:
         "val_psnr_coarse": "coarse",
         "val_mask_l1": "mask l1",
         "val_sparsity": "sparsity",
+        "val_heavy": "heavy",
         "steps_per_second": "steps/s",
     }
     return text + "".join(f"  {label} {row[key]}" for key, label in shown.items() if key in row)

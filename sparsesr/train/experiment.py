@@ -29,6 +29,8 @@ METRIC_COLUMNS = (
     "val_mask_l1",
     "loss_active",
     "val_sparsity",
+    "loss_balance",
+    "val_heavy",
 )
 
 

@@ -9,8 +9,16 @@ import torch
 from torch import nn
 
 from sparsesr.models import create_model, identity_init_
-from sparsesr.nn import has_sparse_masks
-from sparsesr.train.recipe import WHOLE, InitConfig, Recipe, RecipeError, StageConfig, step_of
+from sparsesr.nn import has_sparse_masks, routes_pixels
+from sparsesr.train.recipe import (
+    ROUTED,
+    WHOLE,
+    InitConfig,
+    Recipe,
+    RecipeError,
+    StageConfig,
+    step_of,
+)
 
 PARTS = ("base", "refine", "mask")
 
@@ -42,7 +50,7 @@ def check_models(recipe: Recipe) -> None:
                 raise RecipeError(
                     f"stages.{stage.name}.freeze: {recipe.stage_model(stage.name)} has no {part!r}"
                 )
-        _check_whole(recipe, stage, net)
+        _check_losses(recipe, stage, net)
         crop = stage.lr_crop or recipe.data.lr_crop
         if stage.step == "mask" and crop % net.patch_size:
             raise RecipeError(
@@ -50,16 +58,39 @@ def check_models(recipe: Recipe) -> None:
             )
 
 
-def _check_whole(recipe: Recipe, stage: StageConfig, net: nn.Module) -> None:
+def _check_losses(recipe: Recipe, stage: StageConfig, net: nn.Module) -> None:
     if stage.loss.active and not has_sparse_masks(net):
         raise RecipeError(
             f"stages.{stage.name}.loss.active: {recipe.stage_model(stage.name)} has no sparse masks"
         )
-    if stage.step == WHOLE and recipe.init.conv == "identity":
+    if stage.loss.balance and stage.step != "light":
+        raise RecipeError(
+            f"stages.{stage.name}.loss.balance: only light stages have several samplers"
+        )
+    if stage.step == "light" and stage.samplers > net.classes:  # type: ignore[operator]
+        raise RecipeError(
+            f"stages.{stage.name}.samplers: {recipe.model} has {net.classes}, got {stage.samplers}"
+        )
+    if stage.step in (*ROUTED, WHOLE) and recipe.init.conv == "identity":
         raise RecipeError(
             f"init.conv: 'identity' is for networks that end in a transposed convolution; "
             f"{recipe.model} is none, use 'torch' or 'kaiming'"
         )
+
+
+def frozen_modules(stage: StageConfig, net: Any) -> list[nn.Module]:
+    """The sub-modules of `net` that `stage` leaves untouched.
+
+    A heavy stage trains encoder and heaviest sampler, a light one the lightest sampler in use and
+    the classifier.
+    """
+    if not routes_pixels(net):
+        return [getattr(net, name) for name in frozen_parts(stage)]
+    if stage.step == "heavy":
+        return [*net.all_samplers[:-1], net.classifier]
+    lightest = net.classes - stage.samplers
+    others = [sampler for j, sampler in enumerate(net.all_samplers) if j != lightest]
+    return [net.encoder, *others]
 
 
 def frozen_parts(stage: StageConfig) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Loss terms of MGA's three steps."""
+"""Loss terms of MGA's steps and of PCSR's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,19 @@ def min_max(x: torch.Tensor) -> torch.Tensor:
     span = high - low
     # Division by a span of one, not by zero: x - low is zero everywhere then.
     return (x - low) / torch.where(span > 0, span, torch.ones_like(span))
+
+
+def balance(probabilities: torch.Tensor) -> torch.Tensor:
+    """How unevenly pixels are spread over samplers: mean over j of |sum p_j - n/M| / (n/M).
+
+    Args:
+        probabilities: [B,M,...], n pixels in all.
+    Returns:
+        A scalar: 0 where every sampler gets the same, 2 - 2/M where one gets all.
+    Source: PCSR, eq. 7, in the scale of the released code for M = 2.
+    """
+    sums = probabilities.transpose(0, 1).flatten(1).mean(1)
+    return (sums * len(sums) - 1).abs().mean()
 
 
 def mask_target(refined: torch.Tensor, coarse: torch.Tensor, cell: int) -> torch.Tensor:

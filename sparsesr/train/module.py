@@ -9,15 +9,15 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from sparsesr.data import PatchBatches
-from sparsesr.nn import has_sparse_masks
+from sparsesr.data import Batches, Queries
+from sparsesr.nn import PixelRouter, has_sparse_masks
 from sparsesr.train.average import WeightAverage
-from sparsesr.train.initial import frozen_parts
-from sparsesr.train.losses import l1, mask_sample
-from sparsesr.train.recipe import WHOLE, StageConfig
+from sparsesr.train.initial import frozen_modules
+from sparsesr.train.losses import balance, l1, mask_sample
+from sparsesr.train.recipe import ROUTED, WHOLE, StageConfig
 from sparsesr.train.schedule import active_ramp, learning_rate, temperature
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor | Queries]
 
 
 class StageModule(pl.LightningModule):
@@ -36,25 +36,35 @@ class StageModule(pl.LightningModule):
         super().__init__()
         self.stage = stage
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        for name in frozen_parts(stage):
-            getattr(net, name).requires_grad_(False)
+        if isinstance(net, PixelRouter):
+            net.samplers_in_use = 1 if stage.step == "heavy" else stage.samplers
+        for part in frozen_modules(stage, net):
+            part.requires_grad_(False)
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.average = WeightAverage(self.net, stage.ema)
         self.step = 0
         self.losses: dict[str, torch.Tensor] = {}
+        self.train()  # Lightning leaves the modes as it finds them
 
     def train(self, mode: bool = True) -> StageModule:
         """Training mode; frozen parts and the average stay in eval mode."""
         super().train(mode)
         self.average.eval()
-        for name in frozen_parts(self.stage):
-            getattr(self.net, name).eval()
+        for part in frozen_modules(self.stage, self.net):
+            part.eval()
         return self
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        """Loss of one batch (lr [N,3,h,w], hr [N,3,sh,sw])."""
-        lr, hr = (image.contiguous(memory_format=self.memory_format) for image in batch)
-        if self.stage.step == "mask":
+        """Loss of one batch (lr [N,3,h,w], hr [N,3,sh,sw] or single pixels of it)."""
+        lr, hr = batch
+        lr = lr.contiguous(memory_format=self.memory_format)
+        if isinstance(hr, torch.Tensor):
+            hr = hr.contiguous(memory_format=self.memory_format)
+        if self.stage.step in ROUTED:
+            terms = self.routed_terms(lr, hr)
+        elif not isinstance(hr, torch.Tensor):
+            raise TypeError("single pixels train PCSR forms only")
+        elif self.stage.step == "mask":
             terms = self.mask_terms(lr)
         elif self.stage.step == WHOLE:
             terms = self.whole_terms(lr, hr)
@@ -78,6 +88,17 @@ class StageModule(pl.LightningModule):
         with torch.no_grad():
             feature, target = mask_sample(self.net, lr)
         return {"mask": l1(self.net.score(feature), target)}
+
+    def routed_terms(self, lr: torch.Tensor, hr: torch.Tensor | Queries) -> dict[str, torch.Tensor]:
+        """Stages heavy and light: mean|SR - HR|; light adds how unevenly the samplers are used."""
+        if isinstance(hr, torch.Tensor):
+            out, target = self.net(lr, return_details=True), hr
+        else:
+            out, target = self.net.at(lr, hr.places, hr.cells), hr.colours
+        terms = {"sr": l1(out.sr, target)}
+        if self.stage.step == "light":
+            terms["balance"] = balance(out.probabilities)
+        return terms
 
     def whole_terms(self, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, torch.Tensor]:
         """Stage whole: mean|SR - HR|; sparse masks add the share of values they let through."""
@@ -110,6 +131,6 @@ class StageModule(pl.LightningModule):
         self.step += 1
 
 
-def batches_from(batches: PatchBatches, start: int, end: int) -> torch.utils.data.DataLoader[Batch]:
+def batches_from(batches: Batches, start: int, end: int) -> torch.utils.data.DataLoader[Batch]:
     """The batches of steps [start, end), in order, without worker processes."""
     return torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(start, end))

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STAGES = ("dnet", "allnet", "mask")  # of an MGA form
+ROUTED = ("heavy", "light")  # of a PCSR form
 WHOLE = "whole"  # of any other network: all of it, in one step
 _FAMILY_SUFFIX = "-mga"
+_ROUTED_SUFFIX = "-pcsr"
 
 
 class RecipeError(ValueError):
@@ -32,6 +34,8 @@ class DataConfig:
     `train`: folder of HR images. `val`: test set with HR/ (and LRx{s}/), or None. `lr_crop`: side
     of the LR crop. `batch`: samples per step. `cache`: folder for decoded images (None: the user's
     cache). `name`, `terms`: what the training data is and how it may be used, copied to the card.
+    `lr`: "image" cuts the 8-bit LR of the photograph, "crop" makes a float LR of each HR crop.
+    `scales`: draw each sample's scale from this range (PCSR forms, with `lr: crop`).
     """
 
     train: str
@@ -41,8 +45,17 @@ class DataConfig:
     cache: str | None = None
     name: str | None = None
     terms: str | None = None
+    lr: str = "image"
+    scales: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        _require(self.lr in ("image", "crop"), f"lr: expected 'image' or 'crop', got {self.lr!r}")
+        if self.scales is not None:
+            low, high = self.scales
+            _require(
+                1 <= low <= high, f"scales: expected 1 <= low <= high, got {list(self.scales)}"
+            )
+            _require(self.lr == "crop", "scales: other scales than the photographs' need lr: crop")
         _require(self.lr_crop >= 1, f"lr_crop: expected >= 1, got {self.lr_crop}")
         _require(self.batch >= 1, f"batch: expected >= 1, got {self.batch}")
 
@@ -72,15 +85,17 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the l1 terms: `sr` (dnet, allnet, whole), `coarse` (dnet, allnet), `mask` (mask).
+    """Weights of the l1 terms: `sr` (all but mask), `coarse` (dnet, allnet), `mask` (mask).
 
     `active` (whole): of the share of values that sparse masks let be computed, see `MaskConfig`.
+    `balance` (light): of how unevenly the pixels are spread over the samplers.
     """
 
     sr: float = 10.0
     coarse: float = 1.0
     mask: float = 10.0
     active: float = 0.0
+    balance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -145,12 +160,14 @@ class OptimizerConfig:
 class StageConfig:
     """One step of the training.
 
-    `name`: dnet, allnet or mask (whole for a network that is no MGA form), or one of these with a
-    suffix for another round of the same step (allnet-2). `ema`: decay of the weight average that is
-    evaluated and handed on, 0 for none. `val_every`, `checkpoint_every`, `log_every`: in steps, 0
-    for never (a stage is always evaluated and saved at its end). `batch`, `lr_crop`: override those
-    of `data`. `freeze`: sub-modules that keep their weights (mask always freezes base and refine).
-    `masks`: of networks with sparse masks.
+    `name`: dnet, allnet or mask (heavy or light for a PCSR form, whole for any other network), or
+    one of these with a suffix for another round of the same step (allnet-2). `ema`: decay of the
+    weight average that is evaluated and handed on, 0 for none. `val_every`, `checkpoint_every`,
+    `log_every`: in steps, 0 for never (a stage is always evaluated and saved at its end). `batch`,
+    `lr_crop`: override those of `data`. `freeze`: sub-modules that keep their weights (mask always
+    freezes base and refine). `masks`: of networks with sparse masks. `samplers`: of a PCSR form,
+    how many of its heaviest samplers a light stage uses; it trains the lightest of them and the
+    classifier.
     """
 
     name: str
@@ -165,11 +182,12 @@ class StageConfig:
     lr_crop: int | None = None
     freeze: tuple[str, ...] = ()
     masks: MaskConfig = field(default_factory=MaskConfig)
+    samplers: int = 2
 
     def __post_init__(self) -> None:
-        known = ", ".join((*STAGES, WHOLE))
+        known = ", ".join((*STAGES, *ROUTED, WHOLE))
         _require(
-            self.step in (*STAGES, WHOLE) and not self.name.endswith("-"),
+            self.step in (*STAGES, *ROUTED, WHOLE) and not self.name.endswith("-"),
             f"name: expected one of {known}, or one of them with a suffix (allnet-2), "
             f"got {self.name!r}",
         )
@@ -185,6 +203,7 @@ class StageConfig:
                 name in ("base", "refine", "mask"),
                 f"freeze: expected names among base, refine, mask, got {name!r}",
             )
+        _require(self.samplers >= 2, f"samplers: expected >= 2, got {self.samplers}")
         period = self.iterations // self.optimizer.periods
         _require(
             self.optimizer.warmup < period,
@@ -194,7 +213,7 @@ class StageConfig:
 
     @property
     def step(self) -> str:
-        """Which step the stage is a round of: dnet, allnet, mask or whole."""
+        """Which step the stage is a round of: dnet, allnet, mask, heavy, light or whole."""
         return step_of(self.name)
 
 
@@ -202,8 +221,9 @@ class StageConfig:
 class Recipe:
     """A whole training: data, model and the stages in their order.
 
-    `model`: name without scale: an MGA form (fsrcnn-mga) in the stages dnet, allnet and mask, any
-    other network (smsr) in stages named whole; `model_options`: passed to `create_model`.
+    `model`: name without scale: an MGA form (fsrcnn-mga) in the stages dnet, allnet and mask, a
+    PCSR form (fsrcnn-pcsr) in heavy and light, any other network (smsr) in stages named whole;
+    `model_options`: passed to `create_model`.
     `threads`: CPU threads of torch, 0 leaves torch's choice. `device`: "cpu", "cuda" or "auto".
     `precision`: "float32" or "bfloat16" (autocast).
     """
@@ -237,12 +257,17 @@ class Recipe:
             _require(value in known, f"{key}: expected one of {', '.join(known)}, got {value!r}")
         names = [stage.name for stage in self.stages]
         _require(bool(names), "stages: expected at least one stage")
-        order: tuple[str, ...] = STAGES if self.model.endswith(_FAMILY_SUFFIX) else (WHOLE,)
+        order = self.steps
         strange = [stage.name for stage in self.stages if stage.step not in order]
         _require(
             not strange,
             f"stages: {self.model} is trained in {', '.join(order)}; got {', '.join(strange)} "
-            "(an MGA form such as fsrcnn-mga has dnet, allnet and mask, any other network whole)",
+            "(an MGA form such as fsrcnn-mga has dnet, allnet and mask, a PCSR form such as "
+            "fsrcnn-pcsr heavy and light, any other network whole)",
+        )
+        _require(
+            self.data.scales is None or order == ROUTED,
+            f"data.scales: {self.model} has one scale; only PCSR forms are trained on several",
         )
         steps = [order.index(stage.step) for stage in self.stages]
         _require(
@@ -252,6 +277,13 @@ class Recipe:
         )
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps that train a model of this kind, in their order."""
+        if self.model.endswith(_FAMILY_SUFFIX):
+            return STAGES
+        return ROUTED if self.model.endswith(_ROUTED_SUFFIX) else (WHOLE,)
+
+    @property
     def family(self) -> str:
         """Model name without its form: "fsrcnn" of "fsrcnn-mga"."""
         return self.model.removesuffix(_FAMILY_SUFFIX)
@@ -259,7 +291,7 @@ class Recipe:
     def stage_model(self, stage: str) -> str:
         """Name of the model that `stage` trains."""
         step = step_of(stage)
-        return self.model if step in ("mask", WHOLE) else f"{self.family}-{step}"
+        return f"{self.family}-{step}" if step in ("dnet", "allnet") else self.model
 
     def first_step(self, stage: str) -> int:
         """Steps of all stages before `stage`: batches continue where those ended."""

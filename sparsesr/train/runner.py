@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sparsesr.data import HRFolder, PatchBatches
+from sparsesr.data import Batches, CropBatches, HRFolder, PatchBatches
 from sparsesr.io import atomic_output
 from sparsesr.models import save_weights
 from sparsesr.train.experiment import Experiment, ExperimentError
@@ -148,15 +148,17 @@ def _run_stage(
             torch.save(weights, part)
 
 
-def _batches(folder: HRFolder, recipe: Recipe, stage: StageConfig) -> PatchBatches:
+def _batches(folder: HRFolder, recipe: Recipe, stage: StageConfig) -> Batches:
     """The batches of all steps up to the end of `stage`."""
-    return PatchBatches(
-        folder,
-        lr_crop=stage.lr_crop or recipe.data.lr_crop,
-        batch=stage.batch or recipe.data.batch,
-        steps=recipe.first_step(stage.name) + stage.iterations,
-        seed=recipe.seed,
-    )
+    options: dict[str, Any] = {
+        "lr_crop": stage.lr_crop or recipe.data.lr_crop,
+        "batch": stage.batch or recipe.data.batch,
+        "steps": recipe.first_step(stage.name) + stage.iterations,
+        "seed": recipe.seed,
+    }
+    if recipe.data.lr == "image":
+        return PatchBatches(folder, **options)
+    return CropBatches(folder, scales=recipe.data.scales, **options)
 
 
 def _fit(trainer: Any, module: Any, loader: Any) -> None:

@@ -9,10 +9,10 @@ import torch
 
 from sparsesr.data import load_pair, paired_images
 from sparsesr.metrics import psnr, ssim
-from sparsesr.nn import has_sparse_masks, selects_patches
+from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
 from sparsesr.ops import patch_grid
 from sparsesr.train.losses import mask_sample
-from sparsesr.train.recipe import WHOLE
+from sparsesr.train.recipe import ROUTED, WHOLE
 
 _SMALL_SETS = ("set5", "set14", "b100", "bsds100", "bsd100")
 
@@ -42,13 +42,14 @@ def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
 
     `val_psnr`: the step's output (all patches for dnet and allnet, `images.k` for mask);
     `val_psnr_coarse`: the Base-Net's (not in whole). `val_mask_l1`: mean|M - T|, each image its own
-    batch. `val_sparsity`: of networks with sparse masks, as SMSR defines it.
+    batch. `val_sparsity`: of networks with sparse masks, as SMSR defines it. `val_heavy`: share of
+    heavy pixels, of networks that route pixels (k = 0; all of them in a heavy stage).
     """
     device = next(net.parameters()).device
 
     def measure(lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
         lr = lr.to(device)
-        if step == WHOLE:
+        if step in (*ROUTED, WHOLE):
             return {f"val_{key}": value for key, value in _quality(net, lr, hr).items()}
         keys = {"k": images.k} if step == "mask" else {}
         out = net(lr, return_details=True, **keys)
@@ -64,7 +65,11 @@ def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
 
 
 def _quality(net: Any, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
-    """psnr of one image, and its sparsity where the network has sparse masks."""
+    """psnr of one image, and what share of it was sparse, or heavy."""
+    if routes_pixels(net):
+        out = net(lr, scale=net.scale, return_details=True)
+        heavy = float(out.heavy_fraction().mean())
+        return {"psnr": psnr(out.sr.float().cpu(), hr, border=net.scale), "heavy": heavy}
     if not has_sparse_masks(net):
         return {"psnr": psnr(net(lr).float().cpu(), hr, border=net.scale)}
     out = net(lr, return_details=True)
@@ -96,6 +101,9 @@ def final_metrics(net: Any, images: ValidationSet) -> dict[str, Any]:
             row[f"{label} ssim"] = ssim(sr, hr, border=images.scale)
         if has_sparse_masks(net):
             row[" sparsity"] = float(net(lr, return_details=True).sparsity().mean())
+        if routes_pixels(net):
+            heavy = net(lr, return_details=True).heavy_fraction()
+            row[" heavy_fraction"] = float(heavy.mean())
         return row
 
     by_k: dict[str, dict[str, float]] = {}

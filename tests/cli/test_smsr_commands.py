@@ -13,6 +13,7 @@ import torch
 
 import sparsesr
 from sparsesr.io import read_image, write_image
+from sparsesr.models import save_weights
 
 Run = Callable[..., Any]
 
@@ -111,6 +112,26 @@ def test_upscale_shows_the_masks(run: Run, weights_file: Path, photo: Path, tmp_
     assert picture.shape == (2 * (64 + 24) + 4, 3 * 56 + 2 * 4, 3)
     upscaled = read_image(tmp_path / "out" / "a_x2.png")
     np.testing.assert_array_equal(picture[:64, :56], upscaled)
+
+
+@pytest.mark.parametrize(("model", "modules"), [("srresnet-smsr", 4), ("imdn-smsr", 5)])
+def test_other_backbones(run: Run, photo: Path, tmp_path: Path, model: str, modules: int) -> None:
+    """Sparsity of every module, and its mask in a panel."""
+    torch.manual_seed(0)
+    weights = tmp_path / "a.safetensors"
+    save_weights(sparsesr.create_model(model, 2), weights, {})
+    image = run("evaluate", "-m", weights, "-d", photo, "--json").json()["images"][0]
+    assert len(image["sparsity_of_modules"]) == modules
+    words = ("upscale", photo, "-o", tmp_path / "out", "-m", weights, "--save-mask", "--json")
+    assert 0 <= run(*words).json()["files"][0]["sparsity"] <= 1
+    picture = read_image(tmp_path / "out" / "a_x2_mask.png")
+    # Result and masks in two rows of three panels, as SMSR's.
+    assert picture.shape == (2 * (64 + 24) + 4, 3 * 56 + 2 * 4, 3)
+
+
+def test_evaluate_names_another_scale(run: Run, weights_file: Path, photo: Path) -> None:
+    result = run("evaluate", "-m", weights_file, "-d", photo, "--scale", "3")
+    assert (result.code, "is for scale 2, got scale=3" in result.err) == (2, True)
 
 
 def test_another_scale_is_named(run: Run, weights_file: Path, photo: Path) -> None:

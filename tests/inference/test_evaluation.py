@@ -213,6 +213,16 @@ def test_profile_of_a_sparse_network(net: torch.nn.Module) -> None:
     assert all(seconds > 0 for seconds in [*result["stages"].values(), result["total"]])
 
 
+def test_profile_of_routed_pixels() -> None:
+    routed = sparsesr.create_model("fsrcnn-pcsr", 2).eval()
+    result = profile(routed, (9, 8), budget=0.25, repeats=1)
+    stages = ["encoder", "classifier", "choice", "samplers", "average"]
+    assert (list(result["stages"]), result["k"]) == (stages, None)
+    assert result["heavy_fraction"] == 0.25
+    assert result["macs"] == sparsesr.complexity(routed, (9, 8), budget=0.25).macs
+    assert profile(routed, (9, 8), k=-50.0, repeats=1)["heavy_fraction"] == 1
+
+
 def test_profile_of_a_dense_network_and_of_k_0(net: torch.nn.Module) -> None:
     pytest.importorskip("thop")
     dense = profile(sparsesr.create_model("fsrcnn-dnet", scale=2), (9, 8), repeats=1)

@@ -14,6 +14,7 @@ import sparsesr
 from sparsesr.inference import Upscaler
 from sparsesr.models.convert import convert
 from sparsesr.models.smsr import SMSR
+from sparsesr.nn import gradient_mask
 
 # Without channel masks and mean shifts, as the paper counts (985K at x2).
 PARAMETERS = {2: 984_746, 3: 993_401, 4: 1_005_518}
@@ -35,10 +36,58 @@ def test_parameters(scale: int) -> None:
     assert len(net.state_dict()) == 99
 
 
-def test_dynamic_masks_have_the_parameters_of_table_1() -> None:
-    net = sparsesr.create_model("smsr", 2, channel_masks="dynamic")
-    own = sum(p.numel() for name, p in net.named_parameters() if "mean" not in name)
-    assert own == 1_011_706  # printed as 1012K
+@pytest.mark.parametrize(
+    ("channel_masks", "printed", "ours"),
+    [("none", "985K", 984_746), ("dynamic", "1012K", 1_011_706), ("static", "985K", 984_746)],
+)
+def test_variants_have_the_parameters_of_table_1(
+    channel_masks: str, printed: str, ours: int
+) -> None:
+    """The paper counts neither the mean shifts nor the logits of static channel masks."""
+    net = sparsesr.create_model("smsr", 2, channel_masks=channel_masks)
+    counted = [
+        p for name, p in net.named_parameters() if "mean" not in name and "ch_mask" not in name
+    ]
+    assert sum(p.numel() for p in counted) == ours
+    assert f"{ours / 1000:.0f}K" == printed
+    left_out = sum(p.numel() for p in net.parameters()) - ours
+    assert left_out == 24 + (2560 if channel_masks == "static" else 0)
+
+
+def test_masks_from_the_gradient() -> None:
+    net = sparsesr.create_model("smsr", 2, spatial_masks="gradient", active=0.3)
+    # Five predictors of 11,842 parameters less than with learnt masks.
+    assert sum(p.numel() for p in net.parameters()) == 987_330 - 5 * 11_842
+    net = _small(spatial_masks="gradient", active=0.3).eval()
+    lr = torch.rand(2, 3, 7, 5)
+    with torch.no_grad():
+        out = net(lr, return_details=True)
+        assert all(torch.equal(m.spatial, gradient_mask(lr, 0.3)) for m in out.masks)
+        net.active = 0.6  # may be chosen later, and for a call alone
+        assert net(lr, return_details=True).masks[1].spatial.sum() == 2 * 21
+        assert torch.equal(net(lr, active=0.3), out.sr)
+        everything, dense = net(lr, active=1), net(lr, masked=False)
+    torch.testing.assert_close(everything, dense, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="spatial_masks in learnt, gradient; got 'sobel'"):
+        _small(spatial_masks="sobel")
+
+
+def test_masks_from_the_gradient_train_all_else() -> None:
+    net = _small(spatial_masks="gradient", active=0.3)
+    out = net(torch.rand(2, 3, 6, 6), return_details=True)
+    assert out.masks[0].spatial.sum() == 2 * 11
+    assert ((out.masks[0].dense > 0) & (out.masks[0].dense < 1)).all()
+    (out.sr.sum() + out.active().sum()).backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+
+
+def test_the_masks_of_learnt_nets_can_come_from_the_gradient() -> None:
+    """With the same parameters: what figure VII compares."""
+    learnt, other = _small().eval(), _small(spatial_masks="gradient", active=0.4).eval()
+    other.load_state_dict({k: v for k, v in learnt.state_dict().items() if "spa_mask" not in k})
+    lr = torch.rand(1, 3, 6, 5)
+    with torch.no_grad():
+        assert torch.equal(learnt(lr, active=0.4), other(lr))
 
 
 def test_multiply_adds_with_every_value_computed() -> None:

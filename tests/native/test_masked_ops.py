@@ -235,11 +235,32 @@ def test_cache_packs_once_until_the_tensor_changes() -> None:
     weight.mul_(2)
     _tracked(cache, weight, packs)
     assert len(packs) == 2
+    optimizer = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.ones(4)
+    optimizer.step()  # does not count as a change for torch
+    _tracked(cache, weight, packs)
+    assert len(packs) == 3
     with torch.inference_mode():
-        untracked = torch.rand(4)
-    _tracked(cache, untracked, packs)  # counts no changes: never kept
-    _tracked(cache, untracked, packs)
-    assert len(packs) == 4
+        untracked = torch.rand(4)  # counts no changes at all
+        _tracked(cache, untracked, packs)
+        _tracked(cache, untracked, packs)
+        assert len(packs) == 4
+        untracked.mul_(2)
+        _tracked(cache, untracked, packs)
+        assert len(packs) == 5
+
+
+def test_cache_counts_optimizer_steps_where_it_cannot_read() -> None:
+    """A fused step changes weights and not their version; on a GPU values are not compared."""
+    cache, packs, elsewhere = Cache(), [], torch.empty(4, device="meta")
+    _tracked(cache, elsewhere, packs)
+    _tracked(cache, elsewhere, packs)
+    assert len(packs) == 1
+    weight = torch.rand(4, requires_grad=True)
+    weight.grad = torch.ones(4)
+    torch.optim.Adam([weight], fused=True).step()
+    _tracked(cache, elsewhere, packs)
+    assert len(packs) == 2
 
 
 def test_cache_forgets_freed_memory() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from sparsesr import use_backend
 from sparsesr.nn import SparseMask, SparseMaskBlock, SparseMaskModule, has_sparse_masks
-from sparsesr.nn.sparse_mask import SpatialMask, gumbel_softmax
+from sparsesr.nn.masked_module import SpatialMask, gumbel_softmax
 
 
 def _module(**options: object) -> SparseMaskModule:
@@ -181,6 +181,65 @@ def test_runs_on_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_options(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         SparseMaskBlock(**{"channels": 4, **options})
+
+
+@pytest.mark.parametrize(
+    ("spatial", "dense", "error", "text"),
+    [
+        (
+            (2, 1, 5, 4),
+            (2, 3, 8),
+            ValueError,
+            r"expected spatial \[2, 1, 5, 6\], got \[2, 1, 5, 4\]",
+        ),
+        ((1, 1, 1, 1), (2, 3, 8), ValueError, r"expected spatial .* got \[1, 1, 1, 1\]"),
+        ((2, 1, 5, 6), (2, 4, 8), ValueError, r"expected dense \[2, 3, 8\], got \[2, 4, 8\]"),
+        ((2, 1, 5, 6), (3, 8), ValueError, r"expected dense \[2, 3, 8\], got \[3, 8\]"),
+    ],
+)
+@pytest.mark.parametrize("hard", [True, False])
+def test_masks_that_do_not_fit(
+    spatial: tuple, dense: tuple, error: type[Exception], text: str, hard: bool
+) -> None:
+    """Soft ones too, which plain torch would have broadcast."""
+    masks = [torch.rand(shape) for shape in (spatial, dense)]
+    masks = [mask > 0.5 for mask in masks] if hard else masks
+    with pytest.raises(error, match=f"SparseMaskBlock: {text}"):
+        SparseMaskBlock(8, 3)(torch.randn(2, 8, 5, 6), *masks)
+
+
+def test_masks_of_another_kind() -> None:
+    block, x = SparseMaskBlock(8, 3), torch.randn(1, 8, 5, 6)
+    spatial, dense = torch.rand(1, 1, 5, 6), torch.rand(1, 3, 8)
+    for masks in ((spatial > 0.5, dense), (spatial, dense > 0.5)):
+        with pytest.raises(TypeError, match=r"both bool or both soft, got .*; threshold the soft"):
+            block(x, *masks)
+    with pytest.raises(TypeError, match=r"expected spatial .* got int64"):
+        block(x, (spatial > 0.5).long(), dense)
+    with pytest.raises(TypeError, match=r"expected dense .* got list"):
+        block(x, spatial, dense.tolist())
+
+
+def test_a_given_spatial_mask() -> None:
+    smm, x = _module().eval(), torch.randn(2, 8, 5, 6)
+    spatial = torch.rand(2, 1, 5, 6) > 0.5
+    y, mask = smm(x, spatial=spatial)
+    assert mask.spatial is spatial
+    torch.testing.assert_close(y, smm.masked(x, mask))
+    _, soft = smm.train()(x, 0.7, spatial)
+    assert torch.equal(soft.spatial, spatial.float())
+    assert ((soft.dense > 0) & (soft.dense < 1)).all()
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_bad_spatial_mask(mode: bool) -> None:
+    smm, x = _module().train(mode), torch.randn(2, 8, 5, 6)
+    with pytest.raises(ValueError, match=r"SparseMaskModule: expected mask \[2, 1, 5, 6\]"):
+        smm(x, spatial=torch.ones(2, 1, 6, 5, dtype=torch.bool))
+    with pytest.raises(TypeError, match=r"got float32; threshold it: mask > 0\.5"):
+        smm(x, spatial=torch.rand(2, 1, 5, 6))
+    with pytest.raises(ValueError, match="predicts no mask of its own; got None"):
+        SparseMaskModule(8, 3, predicts=False).train(mode)(x)
 
 
 def test_which_networks_have_sparse_masks() -> None:

@@ -66,6 +66,20 @@ def test_a_changed_weight_is_seen(backend: str, device: torch.device) -> None:
     assert_close(route_mlp(*given.arguments()), exact, plain)
 
 
+def test_a_step_of_a_fused_optimizer_is_seen(backend: str, device: torch.device) -> None:
+    """Torch counts no change in place for it."""
+    require(backend, "route_mlp")
+    given = inputs(CASES[0]).to(device).tracked()
+    optimizer = torch.optim.Adam(given.leaves(), lr=0.1, fused=True)
+    route_mlp(*given.arguments()).sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        got = route_mlp(*given.arguments())
+        here = given.to(torch.device("cpu"))
+        exact = routing_cases.route(here.to(torch.float64))
+        assert_close(got, exact, reference.route_mlp(*here.flat()))
+
+
 def test_two_runs_are_bit_equal(backend: str, device: torch.device) -> None:
     require(backend, "route_mlp")
     given = inputs(CASES[1]).to(device)

@@ -50,7 +50,10 @@ def test_shipped_recipes_are_valid(scale: int) -> None:
         ("stages.dnet.freeze=[tail]", "freeze: expected names among base, refine, mask"),
         ("stages.dnet.ema=1", "stages.dnet.ema: expected a decay in [0, 1), got 1.0"),
         ("stages.dnet.optimizer.warmup=6", "warmup: expected less than a period (6 steps), got 6"),
-        ("stages.dnet.name=dent", "expected one of dnet, allnet, mask, whole, or one of them with"),
+        (
+            "stages.dnet.name=dent",
+            "expected one of dnet, allnet, mask, heavy, light, whole, or one",
+        ),
         (
             "stages.dnet.name=allnet-",
             "or one of them with a suffix",

@@ -11,6 +11,9 @@ import pytest
 import torch
 
 import sparsesr
+from sparsesr.data import load_pair, paired_images
+from sparsesr.io import read_image, write_image
+from sparsesr.models import load_weights
 from sparsesr.models.registry import _MODELS, register
 from sparsesr.models.smsr import SMSR
 from sparsesr.train import RecipeError, load_recipe, parse_recipe, train
@@ -128,6 +131,48 @@ def test_resumes_bit_for_bit(text: str, tmp_path: Path) -> None:
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.parametrize("model", ["srresnet-smsr", "imdn-smsr"])
+def test_other_backbones_resume_bit_for_bit(text: str, tmp_path: Path, model: str) -> None:
+    """Batch statistics and the noise of the masks with them."""
+    part = {"srresnet-smsr": "groups", "imdn-smsr": "blocks"}[model]
+    override = (f"model={model}", f"model_options.masked_{part}=1")
+    straight = run(text, tmp_path / "straight", *override)
+    with pytest.raises(PowerCutError):
+        run(text, tmp_path / "cut", *override, callbacks=[KillAfter(5)])
+    run(text, tmp_path / "cut", *override)
+    a, b = (load_weights(tmp_path / name / f"{model}-x2.safetensors")[1]
+            for name in ("straight", "cut"))  # fmt: skip
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert any("ch_mask" in key for key in a)
+    last = rows(straight)[-1]
+    assert 0 < float(last["loss_active"]) < 1
+    assert 0 <= float(last["val_sparsity"]) <= 1
+
+
+def test_300_steps_on_photographs(text: str, tmp_path: Path, shared: Path) -> None:
+    """On fixed images, from the untrained network on: less loss with less of it computed."""
+    folders = tmp_path / "train", tmp_path / "test"
+    for folder, source in zip(folders, ("train", "Set5/HR"), strict=True):
+        folder.mkdir()
+        for path in sorted((shared / "data" / source).glob("*.*g"))[:8]:
+            write_image(folder / f"{path.stem}.png", read_image(path)[:128, :128])
+    stage = "stages.whole"
+    options = [f"data.train={folders[0]}", "data.val=null", "data.batch=4", "data.lr_crop=16"]
+    options += [f"{stage}.masks.ramp=100", f"{stage}.loss.active=20", f"{stage}.val_every=0"]
+    run(text, tmp_path / "0", *options, f"{stage}.iterations=1", f"{stage}.optimizer.lr=1e-30")
+    run(text, tmp_path / "300", *options, f"{stage}.iterations=300")
+    pairs = [load_pair(pair, 2) for pair in paired_images(folders[1], 2)]
+    losses, sparsities = [], []
+    for steps in ("0", "300"):
+        net = sparsesr.from_pretrained(tmp_path / steps / "small-x2.safetensors")
+        with torch.no_grad():
+            outs = [(net(lr, return_details=True), hr) for lr, hr in pairs]
+        losses.append(sum(float((out.sr - hr).abs().mean()) for out, hr in outs))
+        sparsities.append(sum(float(out.sparsity()) for out, _ in outs) / len(outs))
+    assert losses[1] < 0.85 * losses[0]
+    assert sparsities[1] > sparsities[0] + 0.2
+
+
 def test_starts_from_a_weights_file(text: str, tmp_path: Path) -> None:
     first = run(text, tmp_path / "first") / "small-x2.safetensors"
     folder = run(
@@ -144,6 +189,10 @@ def test_starts_from_a_weights_file(text: str, tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1)}, other)
     with pytest.raises(RecipeError, match=r"other\.pt: (?s:.*)Missing key"):
         run(text, tmp_path / "third", f"init.weights={other}")
+    scaled = SMSR(3, channels=8, modules=2, layers=2)
+    torch.save(scaled.state_dict(), other)
+    with pytest.raises(RecipeError, match=r"other\.pt: (?s:.*)size mismatch for tail\.0\.weight"):
+        run(text, tmp_path / "fourth", f"init.weights={other}")
 
 
 def test_a_network_without_masks(text: str, tmp_path: Path) -> None:
