@@ -38,22 +38,24 @@ def _counted(call: object) -> int:
 
 def blobs(height: int, width: int, share: float, seed: int = 0) -> Tensor:
     """A mask [1,1,H,W] of about ``share`` active pixels in connected areas, as images have them."""
-    noise = torch.rand(1, 1, height // 4 + 2, width // 4 + 2, generator=_generator(seed))
+    noise = _noise(height // 4 + 2, width // 4 + 2, seed)
     smooth = F.interpolate(noise, (height, width), mode="bicubic", align_corners=False)
     return _largest(smooth, share)
 
 
 def scattered(height: int, width: int, share: float, seed: int = 0) -> Tensor:
     """A mask [1,1,H,W] of ``share`` active pixels anywhere."""
-    return _largest(torch.rand(1, 1, height, width, generator=_generator(seed)), share)
+    return _largest(_noise(height, width, seed), share)
 
 
 def _largest(scores: Tensor, share: float) -> Tensor:
     count = round(share * scores.numel())
-    mask = torch.zeros(scores.numel(), dtype=torch.bool)
+    mask = torch.zeros(scores.numel(), dtype=torch.bool, device="cpu")
     mask[scores.flatten().topk(count).indices] = True
     return mask.view_as(scores)
 
 
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator(device="cpu").manual_seed(seed)
+def _noise(height: int, width: int, seed: int) -> Tensor:
+    """On the CPU whatever the default device, so that a seed means one mask."""
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    return torch.rand(1, 1, height, width, generator=generator, device="cpu")

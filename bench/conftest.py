@@ -14,6 +14,8 @@ from _protocol import pick_clock
 from _report import RESULTS, Report, machine_facts
 from _session import Bench
 
+from sparsesr.ops import _native
+
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -97,6 +99,8 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     device, dtype = torch.device(option("--device")), DTYPES[option("--dtype")]
+    if (missing := _native.load_error()) is not None:
+        pytest.exit(f"the benches time the native kernels: {missing}", returncode=4)
     clock = "gpu" if device.type == "cuda" else pick_clock(option("--clock"), threads)
     warm = option("--malloc") == "warm" and keep_pages()
     facts: dict[str, Any] = {

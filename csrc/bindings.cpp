@@ -9,6 +9,7 @@
 #include "cpu/ops.h"
 #ifdef SPARSESR_CUDA
 #include "cuda/ops.h"
+#include "cuda/route_ops.h"
 #include "cuda/runtime.h"
 #endif
 
@@ -18,7 +19,7 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 4;
+constexpr int kAbi = 5;
 
 bool read_extents(PyObject* tuple, int64_t* out, int rank) {
   for (int d = 0; d < rank; ++d) {
@@ -195,6 +196,65 @@ void bind_cuda_ops(py::module_& m) {
       ReleaseGil());
 }
 
+void bind_cuda_masked_ops(py::module_& m) {
+  m.attr("channel_step") = cuda::channel_step();
+  m.def(
+      "masked_conv2d",
+      [](const TensorView& x, const TensorView& weights, const TensorView& bias,
+         const TensorView& mask, const TensorView& out, int64_t side, uintptr_t stream) {
+        cuda::masked_conv2d(x, weights, bias, mask, out, side, stream_of(stream));
+      },
+      ReleaseGil());
+  m.def("masked_block_packed", [](const TensorView& weights, int64_t outputs) {
+    return cuda::masked_block_packed(weights.sizes[0], weights.sizes[1], outputs, weights.dtype);
+  });
+  m.def(
+      "masked_block_pack",
+      [](const TensorView& weights, const TensorView& collect_weight, const TensorView& dense,
+         const TensorView& packed, uintptr_t stream) {
+        cuda::masked_block_pack(weights, collect_weight, dense, packed, stream_of(stream));
+      },
+      ReleaseGil());
+  m.def(
+      "masked_block",
+      [](const TensorView& x, const TensorView& packed, const TensorView& bias,
+         const TensorView& mask, const TensorView& features, const TensorView& out,
+         uintptr_t stream) {
+        cuda::masked_block(x, packed, bias, mask, features, out, stream_of(stream));
+      },
+      ReleaseGil());
+}
+
+void bind_cuda_routing(py::module_& m) {
+  m.def("route_mlp_workspace", [](const TensorView& feature, int64_t lr_pixels, int64_t hr_pixels,
+                                  int64_t classes, int64_t first_width, bool has_class_map) {
+    return cuda::route_mlp_workspace(feature.dtype, lr_pixels, hr_pixels, classes, first_width,
+                                     has_class_map);
+  });
+  m.def(
+      "route_mlp",
+      [](const TensorView& feature, const std::optional<TensorView>& class_map,
+         const std::vector<std::tuple<TensorView, TensorView, TensorView, TensorView,
+                                      std::vector<int64_t>>>& classes,
+         const TensorView& rows, const TensorView& cols, const std::optional<TensorView>& image,
+         const TensorView& out, const TensorView& workspace, uintptr_t stream) {
+        std::vector<cuda::RouteClassView> views;
+        for (const auto& [row_bias, col_bias, weights, bias, widths] : classes) {
+          views.push_back({row_bias, col_bias, weights, bias, widths});
+        }
+        cuda::route_mlp(feature, class_map, views, rows, cols, image, out, workspace,
+                        stream_of(stream));
+      },
+      ReleaseGil());
+  m.def(
+      "average_neighbors",
+      [](const TensorView& image, const TensorView& class_map, int64_t min_heavy,
+         int64_t first_heavy, const TensorView& out, uintptr_t stream) {
+        cuda::average_neighbors(image, class_map, min_heavy, first_heavy, out, stream_of(stream));
+      },
+      ReleaseGil());
+}
+
 // Elements of the int32 workspaces.
 void bind_cuda_workspaces(py::module_& m) {
   m.def("gather_patches_backward_workspace", [](int64_t batch, int64_t height, int64_t width,
@@ -268,6 +328,8 @@ PYBIND11_MODULE(_native, m) {
 #ifdef SPARSESR_CUDA
   py::module_ cuda_ops = m.def_submodule("cuda", "The ops on a GPU: queued, not waited for.");
   bind_cuda_ops(cuda_ops);
+  bind_cuda_routing(cuda_ops);
+  bind_cuda_masked_ops(cuda_ops);
   bind_cuda_workspaces(cuda_ops);
 #endif
 }

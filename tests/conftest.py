@@ -30,6 +30,12 @@ def _few_threads() -> None:
     torch.set_num_threads(2)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _exact_float32() -> None:
+    """cuDNN, which references and gradients run on, takes TensorFloat-32 otherwise."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

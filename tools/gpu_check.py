@@ -6,10 +6,10 @@
 
 Steps, most wanted first: build (pip install -e . for this GPU), gpu (tests/gpu: no host sync, CUDA
 graphs, small maps), ops (the op tests on the GPU), bench (pytest bench/ --device cuda in bfloat16
-and float32), sanitizer (compute-sanitizer memcheck and racecheck over small maps), suite (all
-tests). The result is rewritten after every step, so a run that is cut short leaves what it has; a
-step that would pass the time limit is stopped and says so. Exit code: 0 all steps passed, 1 some
-did not, 2 usage, 3 no GPU.
+and float32; SMSR's data sets apart, for they take longest), sanitizer (compute-sanitizer memcheck
+and racecheck over small maps), suite (all tests). The result is rewritten after every step, so a
+run that is cut short leaves what it has; a step that would pass the time limit is stopped and says
+so. Exit code: 0 all steps passed, 1 some did not, 2 usage, 3 no GPU.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Step:
 
 def planned(bench_files: Path) -> list[Step]:
     """All steps in order; benches leave their rows in `bench_files`."""
-    small = [*PYTEST, "tests/gpu/test_small_maps.py"]
+    small = [*PYTEST, "tests/gpu/test_small_maps.py", "tests/gpu/test_small_routing.py"]
     # Blocks of torch's caching allocator would hide accesses just outside of a tensor.
     exact = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "COMPUTE_SANITIZER": "1"}
     install = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "-e"]
@@ -61,9 +61,12 @@ def planned(bench_files: Path) -> list[Step]:
         Step("ops", [*PYTEST, "tests/ops", "-k", "cuda or triton"], 150),
     ]
     for dtype in ("bfloat16", "float32"):
-        rows = str(bench_files / f"{dtype}.json")
-        options = ["--device", "cuda", "--dtype", dtype, "--save-results", rows]
-        steps.append(Step(f"bench {dtype}", [*PYTEST, "bench/", *options], 150))
+        options = ["--device", "cuda", "--dtype", dtype, "--save-results"]
+        rows, smsr = (str(bench_files / f"{name}{dtype}.json") for name in ("", "smsr-"))
+        others = ["bench/", "--ignore=bench/bench_smsr.py"]
+        steps.append(Step(f"bench {dtype}", [*PYTEST, *others, *options, rows], 150))
+        masked = ["bench/bench_smsr.py", *options, smsr]
+        steps.append(Step(f"bench smsr {dtype}", [*PYTEST, *masked], 150))
     for tool in ("memcheck", "racecheck"):
         sanitizer = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
         steps.append(Step(f"sanitizer {tool}", [*sanitizer, *small, "-k", "cuda"], 100, exact))

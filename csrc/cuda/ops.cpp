@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "common/patch_plan.h"
+#include "cuda/gpu_checks.h"
 #include "cuda/kernels.h"
 
 namespace sparsesr {
@@ -16,15 +17,6 @@ Element* data(const TensorView& view) {
 }
 
 bool empty(const TensorView& view) { return num_elements(view) == 0; }
-
-void check_on_gpu(const Operand& operand) {
-#ifdef SPARSESR_SIMT
-  check_device(operand, kCpu);  // the kernels run on the host
-#else
-  if (operand.view.device != kCpu) return;
-  fail<TypeMismatch>(operand.op, ": expected ", operand.name, " on a CUDA device, got cpu");
-#endif
-}
 
 // The map that a call is about: every other operand has its device and dtype.
 void check_map(const Operand& map) {

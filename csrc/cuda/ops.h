@@ -1,4 +1,4 @@
-// The patch ops on a GPU: the ops of cpu/ops.h, queued on `stream` (a cudaStream_t) of the current
+// The ops on a GPU: those of cpu/ops.h, queued on `stream` (a cudaStream_t) of the current
 // device, which is that of the tensors. They check types, shapes and strides before they launch
 // anything and throw as the CPU ops do; index values stay on the device and are not checked: one
 // outside the grid reads as zeros (gather) or is ignored (scatter, backward), and a patch named
@@ -46,6 +46,29 @@ void scatter_patches_backward(const TensorView& grad, const TensorView& index,
                               const TensorView& grad_canvas, const TensorView& grad_patches,
                               const TensorView& workspace, PatchShape shape, Reduce reduce,
                               void* stream);
+
+// The masked convolutions: float32, float16 or bfloat16, summed in float32; x and out with adjacent
+// channels (channels_last or a slice of such a map); mask [B,1,H,W] bool, any strides; biases
+// without elements stand for none.
+
+// Inputs and outputs of packed weights are padded with zeros to a multiple of this.
+int64_t channel_step();
+
+// x [B,C,H,W] -> out [B,C',H,W], zero where the mask is false. weights: [side * side, C', C],
+// padded and contiguous; side odd, at most 13, so that what a tile reaches fits shared memory.
+void masked_conv2d(const TensorView& x, const TensorView& weights, const TensorView& bias,
+                   const TensorView& mask, const TensorView& out, int64_t side, void* stream);
+
+// weights [L,C,C,3,3], collect_weight [C',L*C], dense [L,C] bool, all contiguous -> packed, int32
+// [masked_block_packed(...)], as masked_block wants it.
+int64_t masked_block_packed(int64_t layers, int64_t channels, int64_t outputs, DType dtype);
+void masked_block_pack(const TensorView& weights, const TensorView& collect_weight,
+                       const TensorView& dense, const TensorView& packed, void* stream);
+
+// x [B,C,H,W] -> out [B,C',H,W]. features: contiguous workspace [L,B,H,W,C], C padded.
+void masked_block(const TensorView& x, const TensorView& packed, const TensorView& bias,
+                  const TensorView& mask, const TensorView& features, const TensorView& out,
+                  void* stream);
 
 }  // namespace cuda
 }  // namespace sparsesr

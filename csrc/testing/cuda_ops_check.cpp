@@ -17,24 +17,22 @@
 #include "common/patch_plan.h"
 #include "cpu/ops.h"
 #include "cuda/ops.h"
+#include "testing/check_progress.h"
 #include "testing/check_tensors.h"
+#include "testing/cuda_masked_check.h"
+#include "testing/cuda_route_check.h"
 
 namespace {
 
 using namespace sparsesr;
 using check::Layout;
+using check::Progress;
 using check::Tensor;
 using check::Values;
 using cpu::PatchShape;
 using cpu::Reduce;
 
 constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64};
-
-struct Progress {
-  int every, first, seen = 0, passed = 0;
-
-  bool next() { return seen++ % every == first; }
-};
 
 Tensor workspace_of(int64_t elements) { return Tensor(DType::kInt32, {elements}); }
 
@@ -329,6 +327,9 @@ int main(int argc, char** argv) {
   try {
     check_selects(progress);
     check_all_patch_ops(progress);
+    check::check_masked_ops(progress);
+    check::check_route_ops(progress);
+    check::check_pixel_ops(progress);
   } catch (const std::exception& error) {
     return std::printf("FAILED %s\n", error.what()), 1;
   }

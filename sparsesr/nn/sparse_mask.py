@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
+from ..ops._packing import Cache
 from .masked_module import MaskedModule, SparseMask, SpatialMask, check_mask, gumbel_softmax
 
 CHANNEL_MASKS = ("static", "dynamic", "none")
+
+_hard_channels = Cache()
 
 
 class DynamicChannels(nn.Sequential):
@@ -119,11 +122,17 @@ class SparseMaskBlock(nn.Module):
         """The dense channels [B,L,C] bool at inference."""
         if self.channel_masks == "dynamic":
             return self.channel_logits(x) > 0
-        if self.channel_masks == "static":
-            dense = (self.ch_mask[..., 0] > self.ch_mask[..., 1]).transpose(1, 2).contiguous()
+        if self.channel_masks == "static" and torch.compiler.is_compiling():
+            dense = self._likelier()
+        elif self.channel_masks == "static":
+            # The same tensor at every call: a backend packs the weights for it once.
+            dense = _hard_channels.get((), [self.ch_mask], self._likelier)
         else:
             dense = self._no_channels(x, torch.bool)
         return dense.expand(x.shape[0], -1, -1)
+
+    def _likelier(self) -> Tensor:
+        return (self.ch_mask[..., 0] > self.ch_mask[..., 1]).transpose(1, 2).contiguous()
 
     def soft_channels(self, x: Tensor, temperature: float) -> Tensor:
         """A Gumbel-softmax sample of the dense channels [B,L,C] in [0, 1]; one for the batch."""

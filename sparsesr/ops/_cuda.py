@@ -9,16 +9,24 @@ meanings are those of ``ops.reference``.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import _native
-from ._layout import empty_like_format
+from ._cuda_routing import average_neighbors as average_neighbors
+from ._cuda_routing import route_mlp as route_mlp
+from ._gpu_packing import kept, on_device, with_adjacent_channels
+from ._layout import empty_like_format, memory_format_of
 from ._native import _is_mean, _view
 
 DEVICES = ("cuda",)
+_COMPUTED = (torch.float32, torch.bfloat16, torch.float16)
+# The other ops take all.
+DTYPES = dict.fromkeys(("masked_conv2d", "masked_block", "route_mlp"), _COMPUTED)
 _REBUILD = "`SPARSESR_CUDA=1 pip install -e .` in the checkout (needs nvcc)"
 
 
@@ -163,6 +171,93 @@ def scatter_patches_backward(
         }
         _launch(op, operands, patch_size, stride, _is_mean(op, reduce))
     return grad_canvas, grad_patches
+
+
+def masked_conv2d(
+    x: Tensor,  # [B, Cin, H, W]
+    weight: Tensor,  # [Cout, Cin, k, k]
+    bias: Tensor | None,  # [Cout]
+    mask: Tensor,  # [B, 1, H, W] bool
+) -> Tensor:
+    """The convolution where the mask is True, zero elsewhere; sums are float32. k <= 13."""
+    op = "masked_conv2d"
+    with torch.cuda.device(x.device):
+        out = _empty_pixels(x, weight.shape[0])
+        operands = {
+            "x": with_adjacent_channels(x),
+            "weights": kept(op, [weight], None, lambda: _pack_conv(weight)),
+            "bias": _bias(bias, x),
+            "mask": mask,
+            "out": out,
+        }
+        _launch(op, operands, weight.shape[-1])
+    return out.contiguous(memory_format=memory_format_of(x))
+
+
+def masked_block(
+    x: Tensor,  # [B, C, H, W]
+    weights: Sequence[Tensor],  # L of [C, C, 3, 3]
+    collect_weight: Tensor,  # [C', L*C, 1, 1]
+    collect_bias: Tensor | None,  # [C']
+    dense: Tensor,  # [L, C] bool, any device
+    mask: Tensor,  # [B, 1, H, W] bool
+) -> Tensor:
+    """The features of all layers, collected; sums are float32."""
+    op = "masked_block"
+    batch, channels, height, width = x.shape
+    pitch = channels + -channels % _channel_step()
+    with torch.cuda.device(x.device):
+        packed = kept(
+            op,
+            [*weights, collect_weight],
+            dense,
+            lambda: _pack_block(weights, collect_weight, dense),
+        )
+        out = _empty_pixels(x, collect_weight.shape[0])
+        operands = {
+            "x": with_adjacent_channels(x),
+            "packed": packed,
+            "bias": _bias(collect_bias, x),
+            "mask": mask,
+            "features": x.new_empty((len(weights), batch, height, width, pitch)),
+            "out": out,
+        }
+        _launch(op, operands)
+    return out.contiguous(memory_format=memory_format_of(x))
+
+
+def _pack_conv(weight: Tensor) -> Tensor:
+    """weight [Cout,Cin,k,k] -> [k*k, Cout, Cin] with zeros up to whole steps of channels."""
+    outputs, inputs = weight.shape[:2]
+    taps = weight.detach().permute(2, 3, 0, 1).flatten(0, 1)
+    return F.pad(taps, (0, -inputs % _channel_step(), 0, -outputs % _channel_step())).contiguous()
+
+
+def _pack_block(weights: Sequence[Tensor], collect_weight: Tensor, dense: Tensor) -> Tensor:
+    """The weights of a block as its kernels want them, [n] int32."""
+    operands = {
+        "weights": torch.stack([w.detach() for w in weights]).contiguous(),
+        "collect_weight": collect_weight.detach().flatten(1).contiguous(),
+        "dense": on_device("masked_block", dense, collect_weight.device).contiguous(),
+    }
+    view = _view("masked_block", "weights", operands["weights"], collect_weight.device)
+    elements = _native._loaded().cuda.masked_block_packed(view, collect_weight.shape[0])
+    packed = collect_weight.new_empty(elements, dtype=torch.int32)
+    _launch("masked_block_pack", {**operands, "packed": packed})
+    return packed
+
+
+def _channel_step() -> int:
+    return int(_native._loaded().cuda.channel_step)
+
+
+def _empty_pixels(x: Tensor, channels: int) -> Tensor:
+    shape = (x.shape[0], channels, *x.shape[2:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _bias(bias: Tensor | None, x: Tensor) -> Tensor:
+    return x.new_empty(0) if bias is None else bias.detach().contiguous()
 
 
 def _scatter(

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,12 +19,18 @@ import torch
 from torch import Tensor
 
 from ._checks import check_grid, check_index, check_map, check_same
+from ._gpu_packing import kept, on_device
 from ._grid import patch_grid
-from ._layout import empty_like_format
+from ._layout import empty_like_format, memory_format_of
+from ._triton_routing import average_neighbors as average_neighbors
+from ._triton_routing import route_mlp as route_mlp
 from .reference._windows import check_index_distinct, check_index_range
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
+_COMPUTED = (torch.float32, torch.bfloat16, torch.float16)
+# The other ops take all.
+DTYPES = dict.fromkeys(("masked_conv2d", "masked_block", "route_mlp"), _COMPUTED)
 
 
 def load_error() -> str | None:
@@ -161,6 +168,48 @@ def scatter_patches_backward(
     return grad_canvas, grad_patches
 
 
+def masked_conv2d(
+    x: Tensor,  # [B, Cin, H, W]
+    weight: Tensor,  # [Cout, Cin, k, k]
+    bias: Tensor | None,  # [Cout]
+    mask: Tensor,  # [B, 1, H, W] bool
+) -> Tensor:
+    """The convolution where the mask is True, zero elsewhere; sums are float32."""
+    op = "masked_conv2d"
+    with _on(x):
+        launch = _kernels(op)
+        filters = kept(f"{op} triton", [weight], None, lambda: launch.pack(weight.detach()))
+        out = _empty_pixels(x, weight.shape[0])
+        launch.masked_conv2d(x, filters, _bias(bias), _bytes(mask), out, weight.shape[-1])
+    return out.permute(0, 3, 1, 2).contiguous(memory_format=memory_format_of(x))
+
+
+def masked_block(
+    x: Tensor,  # [B, C, H, W]
+    weights: Sequence[Tensor],  # L of [C, C, 3, 3]
+    collect_weight: Tensor,  # [C', L*C, 1, 1]
+    collect_bias: Tensor | None,  # [C']
+    dense: Tensor,  # [L, C] bool, any device
+    mask: Tensor,  # [B, 1, H, W] bool
+) -> Tensor:
+    """The features of all layers, collected; sums are float32."""
+    op, tensors = "masked_block", [*weights, collect_weight]
+    with _on(x):
+        launch = _kernels(op)
+        there = on_device(op, dense, x.device)
+
+        def pack() -> Tensor:
+            filters = [t.detach() for t in tensors]
+            return launch.pack(filters[:-1], filters[-1], there)
+
+        packed = kept(f"{op} triton", tensors, dense, pack)
+        features = x.new_empty(launch.features_shape(len(weights), x))
+        out = _empty_pixels(x, collect_weight.shape[0])
+        bias = _bias(collect_bias)
+        launch.masked_block(x, packed, _bytes(there), bias, _bytes(mask), features, out)
+    return out.permute(0, 3, 1, 2).contiguous(memory_format=memory_format_of(x))
+
+
 def _scatter(
     op: str,
     canvas: Tensor,
@@ -214,6 +263,18 @@ def _empty_index(op: str, mask: Tensor, k: int) -> Tensor:
 
 def _empty_patches(slots: int, like: Tensor, side: int) -> Tensor:
     return empty_like_format((slots, like.shape[1], side, side), like)
+
+
+def _empty_pixels(x: Tensor, channels: int) -> Tensor:
+    return x.new_empty((x.shape[0], x.shape[2], x.shape[3], channels))
+
+
+def _bytes(mask: Tensor) -> Tensor:
+    return mask.contiguous().view(torch.uint8)
+
+
+def _bias(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.detach().contiguous()
 
 
 def _is_mean(op: str, reduce: str) -> bool:

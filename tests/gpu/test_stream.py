@@ -74,6 +74,39 @@ def test_two_runs_are_bit_equal(gpu_backend: str) -> None:
         assert torch.equal(net(lr, k=100), net(lr, k=100))
 
 
+def _masked_network(dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    return sparsesr.create_model("smsr", scale=2).eval().to("cuda", dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_masked_forward_does_not_wait(
+    dtype: torch.dtype, layout: torch.memory_format, gpu_backend: str, request
+) -> None:
+    net, lr = _masked_network(dtype).to(memory_format=layout), _image(dtype, 21, 33)
+    with torch.no_grad():
+        net(lr)  # libraries may wait while they set themselves up
+        request.getfixturevalue("strict_sync")
+        net(lr)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_masked_replay_sees_changed_weights(dtype: torch.dtype, gpu_backend: str) -> None:
+    """Packed weights are a part of the graph: what is kept for eager calls may be given back."""
+    net, lr = _masked_network(dtype), _image(dtype, 21, 33)
+    with torch.no_grad():
+        graph, out = _capture(lambda: net(lr))
+        for seed in (2, 3):
+            torch.manual_seed(seed)
+            lr.copy_(torch.rand_like(lr))
+            for parameter in net.parameters():
+                parameter.mul_(0.99)
+            wanted = net(lr)
+            graph.replay()
+            assert torch.equal(out, wanted)
+
+
 def test_side_stream(gpu_backend: str) -> None:
     """The ops are queued on the caller's stream: work queued there before them is seen."""
     x = torch.zeros(1, 8, 256, 256, device="cuda")

@@ -29,6 +29,7 @@ JIT = importlib.import_module("triton.runtime.jit")
 ARCHS = pytest.mark.parametrize("arch", [80, 90], ids="sm_{}".format)
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 SHARED_LIMIT = 99 * 1024
+SHARED = ("_boxes", "_pixel_lists")  # modules with kernels of several ops
 VECTORS = r"\.global\S*\.(v4\.b32|v2\.b64|b128)"
 Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
@@ -69,7 +70,7 @@ def _compile(launch: Launch, arch: int) -> Any:
     return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
-def _check(compiled: Any, folder: Path) -> None:
+def _check(compiled: Any, folder: Path, most_registers: int = 128) -> None:
     assert compiled.metadata.shared <= SHARED_LIMIT
     binary = folder / f"{compiled.metadata.hash}.cubin"
     binary.write_bytes(compiled.asm["cubin"])
@@ -81,7 +82,7 @@ def _check(compiled: Any, folder: Path) -> None:
     assert found is not None, usage
     registers, stack, local = (int(n) for n in found.groups())
     assert stack == local == 0, f"{compiled.metadata.name} spills: {usage}"
-    assert registers <= 128  # four blocks of 128 threads and more on a multiprocessor
+    assert registers <= most_registers  # 128: four blocks of 128 threads on a multiprocessor
 
 
 def _tensors(dtype: torch.dtype, layout: torch.memory_format) -> dict[str, Tensor]:
@@ -97,6 +98,16 @@ def _tensors(dtype: torch.dtype, layout: torch.memory_format) -> dict[str, Tenso
         "index": torch.zeros(1, 16, dtype=torch.int32),
         "mask": torch.empty(2, 90, 90, dtype=dtype),
         "selected": torch.empty(2, 100, dtype=torch.int32),
+        "kernel": empty(64, 64, 3, 3),
+        "share": torch.empty(64, 128, 1, 1, dtype=dtype),
+        "bias": torch.empty(64, dtype=dtype),
+        "dense": torch.zeros(2, 64, dtype=torch.uint8),
+        "pixels": torch.zeros(1, 1, 64, 64, dtype=torch.uint8),
+        "pixelwise": torch.empty(1, 64, 64, 64, dtype=dtype),
+        "features": torch.empty(2, 1, 64, 64, 64, dtype=dtype),
+        "classes": torch.zeros(1, 256, 256, dtype=torch.uint8),
+        "places": torch.zeros(256),
+        "small": empty(1, 3, 64, 64),
     }
 
 
@@ -132,7 +143,38 @@ def _select(k: dict[str, ModuleType], t: dict[str, Tensor]) -> None:
     k["select_patches"].select_patches(t["mask"], t["selected"], True)
 
 
+def _masked_conv(k: dict[str, ModuleType], t: dict[str, Tensor]) -> None:
+    filters = k["masked_conv2d"].pack(t["kernel"])
+    k["masked_conv2d"].masked_conv2d(t["x"], filters, t["bias"], t["pixels"], t["pixelwise"], 3)
+
+
+def _masked_block(k: dict[str, ModuleType], t: dict[str, Tensor]) -> None:
+    packed = k["masked_block"].pack([t["kernel"]] * 2, t["share"], t["dense"])
+    k["masked_block"].masked_block(
+        *(t["x"], packed, t["dense"], t["bias"], t["pixels"], t["features"], t["pixelwise"])
+    )
+
+
+def _route(k: dict[str, ModuleType], t: dict[str, Tensor], width: int = 58) -> None:
+    """Four hidden layers and one class of one layer; with a class map and without."""
+    route, x = k["route_mlp"], t["x"]
+    mlps = []
+    for widths in ([width] * 4 + [3], [3]):
+        inputs = [64, *widths[:-1]]
+        weights = [x.new_empty(n, m) for n, m in zip(widths, inputs, strict=True)]
+        packed = route.pack(weights, [x.new_empty(n) for n in widths[1:]])
+        tables = [x.new_empty(4, widths[0]) for _ in range(2)]
+        mlps.append(route.Mlp(packed, widths, *tables))
+    for classes in (t["classes"], None):
+        route.route_mlp(x, classes, mlps, t["places"], t["places"], t["small"], t["out"])
+
+
+def _average(k: dict[str, ModuleType], t: dict[str, Tensor]) -> None:
+    k["average_neighbors"].average_neighbors(t["canvas"], t["classes"], 1, 1, t["out"])
+
+
 MAPS = [_gather, _gather_backward, _scatter, _scatter_overlapping, _scatter_backward]
+MASKED = [_masked_conv, _masked_block]
 Call = Callable[[dict[str, ModuleType], dict[str, Tensor]], None]
 
 
@@ -175,6 +217,70 @@ def test_contiguous(
         assert (re.search(VECTORS, compiled.asm["ptx"]) is not None) == (i >= windows)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "arch"),
+    [(torch.float32, 90), (torch.float16, 80), (torch.bfloat16, 80), (torch.bfloat16, 90)],
+    ids=str,
+)
+@pytest.mark.parametrize("call", MASKED, ids=lambda f: f.__name__.strip("_"))
+def test_masked(
+    kernels: dict[str, ModuleType],
+    launches: list[Launch],
+    tmp_path: Path,
+    call: Call,
+    dtype: torch.dtype,
+    arch: int,
+) -> None:
+    """16-bit types go through tensor cores, float32 does not: that would be TensorFloat-32."""
+    call(kernels, _tensors(dtype, torch.channels_last))
+    programs = {(launch[0].__name__, launch[2].get("FIRST")): launch for launch in launches}
+    for launch in programs.values():
+        compiled = _compile(launch, arch)
+        _check(compiled, tmp_path, 255)
+        ptx = compiled.asm["ptx"]
+        assert ("mma" in ptx) == (dtype != torch.float32)
+        assert "tf32" not in ptx
+        # cp.async.cg copies 16 bytes.
+        assert re.search(r"cp\.async\.cg\.shared\.global|ld" + VECTORS, ptx)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "arch", "width"),
+    [
+        *((torch.float32, 90, 58), (torch.float32, 80, 170), (torch.float16, 80, 10)),
+        *((torch.bfloat16, 90, 58), (torch.bfloat16, 80, 170)),
+    ],
+    ids=str,
+)
+def test_routing(
+    kernels: dict[str, ModuleType],
+    launches: list[Launch],
+    tmp_path: Path,
+    dtype: torch.dtype,
+    arch: int,
+    width: int,
+) -> None:
+    """16-bit types go through tensor cores, float32 does not: that would be TensorFloat-32."""
+    _route(kernels, _tensors(dtype, torch.channels_last), width)
+    programs = {(launch[0].__name__, *launch[2].values()): launch for launch in launches}
+    for launch in programs.values():
+        compiled = _compile(launch, arch)
+        _check(compiled, tmp_path, 255)
+        ptx = compiled.asm["ptx"]
+        multiplies = "mlp" in launch[0].__name__ and launch[2].get("ROUTED", True)
+        multiplies = multiplies and not launch[2].get("SINGLE", False)
+        assert ("mma" in ptx) == (multiplies and dtype != torch.float32)
+        assert "tf32" not in ptx
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_average(
+    kernels: dict[str, ModuleType], launches: list[Launch], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    _average(kernels, _tensors(dtype, torch.channels_last))
+    _check(_compile(launches[0], 90), tmp_path)
+
+
 @ARCHS
 @DTYPES
 def test_select(
@@ -200,9 +306,9 @@ def test_every_kernel_is_compiled_here(
     kernels: dict[str, ModuleType], launches: list[Launch]
 ) -> None:
     tensors = _tensors(torch.float32, torch.channels_last)
-    for call in (*MAPS, _select):
+    for call in (*MAPS, _select, *MASKED, _route, _average):
         call(kernels, tensors)
-    modules = [importlib.import_module(f"sparsesr.kernels.{op}") for op in (*kernels, "_boxes")]
+    modules = [importlib.import_module(f"sparsesr.kernels.{m}") for m in (*kernels, *SHARED)]
     written = {n for m in modules for n in vars(m) if n.endswith("_kernel")}
     assert {launch[0].__name__ for launch in launches} == written
 

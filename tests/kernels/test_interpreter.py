@@ -25,6 +25,13 @@ OPS = ("select_patches", "gather_patches", "select_gather_patches", "scatter_pat
 JACOBIANS = "not gradcheck and not gradient_reaches"
 DTYPES = "not ((scatter or backward) and (float64 or float16))"  # bfloat16, too
 REPEATS = "not (halves and (smallest or random or 1x)) and not (any_layout and mean)"
+MASKED = ("masked_conv2d", "masked_block")
+ROUTING = ("route_mlp", "average_neighbors")
+# One product takes the interpreter a millisecond: small blocks, gradients of the smallest.
+SMALL = (
+    "not (1x64 or 2x8x9x5) and not (layout and not 1x5) and not (backward and (1x16 or 2x8)) "
+    "and not (float16 and (2x8 or 1x5))"
+)
 
 
 def _run(root: Path, report: Path, *arguments: str) -> tuple[int, list[str]]:
@@ -53,9 +60,26 @@ def test_ops(root: Path, tmp_path: Path) -> None:
     assert skipped == []
 
 
+def test_masked_ops(root: Path, tmp_path: Path) -> None:
+    chosen = f"triton and {JACOBIANS} and {SMALL} and not (float64 or bfloat16 or two_runs)"
+    files = [f"tests/ops/test_{op}.py" for op in MASKED]
+    passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
+    assert passed >= 30
+    assert skipped == []
+
+
+def test_routing_ops(root: Path, tmp_path: Path) -> None:
+    """Gradients are the reference's; a case of each kind in one 16-bit type."""
+    chosen = f"triton and {JACOBIANS} and not (float64 or bfloat16 or backward)"
+    files = [f"tests/ops/test_{op}.py" for op in ROUTING]
+    passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
+    assert passed >= 30
+    assert skipped == []
+
+
 def test_kernels(root: Path, tmp_path: Path) -> None:
-    files = sorted(str(p) for p in Path(__file__).parent.glob("test_*_patches.py"))
-    registration = str(Path(__file__).parent / "test_registration.py")
-    passed, skipped = _run(root, tmp_path / "report.xml", *files, registration)
-    assert passed >= 75
+    names = ("*_patches", "masked_*", "route_mlp", "registration")
+    files = sorted(str(p) for n in names for p in Path(__file__).parent.glob(f"test_{n}.py"))
+    passed, skipped = _run(root, tmp_path / "report.xml", *files)
+    assert passed >= 85
     assert skipped == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.library import opcheck
+from torch.utils._pytree import tree_map_only
 
 from sparsesr import use_backend
 
@@ -15,6 +16,13 @@ def _samples(layout: torch.memory_format) -> dict[str, tuple[object, ...]]:
     mask, x = torch.rand(2, 3, 4), torch.randn(2, 3, 9, 14).contiguous(memory_format=layout)
     patches = torch.randn(6, 3, 4, 4).contiguous(memory_format=layout)
     windows = torch.randn(6, 3, 6, 6).contiguous(memory_format=layout)
+    filters, collect = [torch.randn(3, 3, 3, 3) for _ in range(2)], torch.randn(4, 6, 1, 1)
+    dense, pixels = torch.rand(2, 3) > 0.5, torch.rand(2, 1, 9, 14) > 0.5
+    image, classes = torch.rand(2, 3, 9, 14), torch.randint(0, 3, (2, 9, 14)).to(torch.uint8)
+    image = image.contiguous(memory_format=layout)
+    weights = [torch.randn(4, 3), torch.randn(3, 4), torch.randn(3, 3)]
+    tables = [torch.randn(1, 4), torch.randn(1, 3)]
+    places = torch.arange(9.0), torch.arange(14.0)
     return {
         "select_patches": (mask, 3, True),
         "gather_patches": (x, INDEX, 4, 1, 4),
@@ -23,6 +31,10 @@ def _samples(layout: torch.memory_format) -> dict[str, tuple[object, ...]]:
         "scatter_patches": (x, patches, INDEX, 4, 4, "replace"),
         "scatter_patches_": (x.clone(), patches, INDEX, 4, 4, "mean"),
         "scatter_patches_backward": (x, INDEX, 4, 4, "mean"),
+        "masked_conv2d": (x, filters[0], torch.randn(3), pixels),
+        "masked_block": (x, filters, collect, None, dense, pixels),
+        "route_mlp": (x, classes, weights, tables, tables, [torch.ones(3)], [2, 1], *places, image),
+        "average_neighbors": (image, classes, 1, 1),
     }
 
 
@@ -31,9 +43,7 @@ def _samples(layout: torch.memory_format) -> dict[str, tuple[object, ...]]:
 def test_fake_tensors_tell_the_truth(
     device: torch.device, name: str, layout: torch.memory_format
 ) -> None:
-    arguments = tuple(
-        a.to(device) if isinstance(a, torch.Tensor) else a for a in _samples(layout)[name]
-    )
+    arguments = tree_map_only(torch.Tensor, lambda t: t.to(device), _samples(layout)[name])
     with use_backend("triton"):
         opcheck(
             getattr(torch.ops.sparsesr, name).default,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparsesr.ops import _cuda, _native
+from sparsesr.ops import _cuda, _module, _native
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 ARCHS = (80, 86, 89, 90)
@@ -173,5 +173,5 @@ def test_nothing_is_asked_of_the_module_without_a_gpu(monkeypatch: pytest.Monkey
 
 def test_without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(_native, "_error", "sparsesr._native is not built")
+    monkeypatch.setattr(_module, "_error", "sparsesr._native is not built")
     assert _cuda.load_error() == "sparsesr._native is not built"
