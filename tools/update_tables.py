@@ -24,6 +24,8 @@ RESULTS = ROOT / "bench" / "results"
 RUNS = {
     "fsrcnn_mga": RESULTS / "cpu-1thread.json",
     "mga_families": RESULTS / "cpu-1thread-families.json",
+    "smsr_sets": RESULTS / "cpu-1thread-smsr.json",
+    "pcsr": RESULTS / "cpu-1thread-pcsr.json",
 }
 
 Row = dict[str, str]
@@ -98,6 +100,38 @@ def families_facts() -> list[str]:
     return _facts("mga_families")
 
 
+def smsr() -> list[str]:
+    """SMSR by data set, against its dense form."""
+    columns = ("set", "images", "sparsity", "vs dense", "worst", "best", "MACs", "kept", "vs paper")
+    return _bench_table("smsr_sets", columns)
+
+
+def smsr_facts() -> list[str]:
+    """What those figures were measured on."""
+    return _facts("smsr_sets")
+
+
+def pcsr() -> list[str]:
+    """PCSR against the original networks."""
+    keep = (
+        "network",
+        "k",
+        "heavy",
+        "ms",
+        "original ms",
+        "vs original",
+        "MACs",
+        "vs paper",
+        "floor ms",
+    )
+    return _bench_table("pcsr", keep)
+
+
+def pcsr_facts() -> list[str]:
+    """What those figures were measured on."""
+    return _facts("pcsr")
+
+
 def _run_of(table: str) -> dict[str, Any]:
     run: dict[str, Any] = json.loads(RUNS[table].read_text(encoding="utf-8"))
     return run
@@ -127,6 +161,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "speed facts": speed_facts,
     "families": families,
     "families facts": families_facts,
+    "smsr": smsr,
+    "smsr facts": smsr_facts,
+    "pcsr": pcsr,
+    "pcsr facts": pcsr_facts,
 }
 
 
