@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._classes import per_class
 from ._gpu_packing import kept
 from ._layout import empty_like_format
 from ._module import _loaded, _view
@@ -42,12 +43,10 @@ def route_mlp(
     batch, _, h, w = feature.shape
     used = len(layers) if class_map is not None else 1  # without a map all pixels are of class 0
     with torch.cuda.device(feature.device):
-        classes, first = [], 0
-        for j, count in enumerate(layers[:used]):
-            own = weights[first : first + count]
-            later = biases[first - j : first - j + count - 1]
-            classes.append(_packed_class(own, row_bias[j], col_bias[j], later))
-            first += count
+        classes = [
+            _packed_class(own, row_bias[j], col_bias[j], later)
+            for j, (own, later) in enumerate(per_class(weights, biases, layers[:used]))
+        ]
         class_map = None if class_map is None else class_map.contiguous()
         rows, cols = rows.contiguous(), cols.contiguous()
         shape = (batch, weights[-1].shape[0], rows.numel(), cols.numel())

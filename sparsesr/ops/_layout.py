@@ -22,3 +22,10 @@ def empty_like_format(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.empty(
         shape, dtype=like.dtype, device=like.device, memory_format=memory_format_of(like)
     )
+
+
+def with_adjacent_channels(x: Tensor) -> Tensor:
+    """``x`` [N,C,H,W] with its channels side by side: itself where they are, else a copy."""
+    if x.stride(1) == 1 or x.shape[1] == 1:
+        return x
+    return x.contiguous(memory_format=torch.channels_last)

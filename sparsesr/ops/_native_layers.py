@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._layout import memory_format_of
+from ._classes import per_class
+from ._layout import memory_format_of, with_adjacent_channels
 from ._module import _loaded, _view
 from ._packing import (
     Cache,
-    PackedBlock,
     PackedMLP,
     PackingRule,
     pack_block,
@@ -35,14 +35,14 @@ def masked_conv2d(
     """The convolution where the mask is True, zero elsewhere; sums are float32."""
     op, native = "masked_conv2d", _loaded()
     pixels, rule = _pixels(x)
-    packed = _packed.get((op, rule), [weight], lambda: PackedBlock(pack_conv(weight, rule), []))
+    packed = _packed.get((op, rule), [weight], lambda: pack_conv(weight, rule))
     shape = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
     out = torch.empty(shape, memory_format=torch.channels_last).zero_()
     offsets = _bias(bias)
     if out.numel() > 0:
         native.cpu.masked_conv2d(
             _view(op, "x", pixels),
-            _view(op, "weights", packed.weights),
+            _view(op, "weights", packed),
             weight.shape[-1],
             _view(op, "bias", offsets),
             _view(op, "mask", mask),
@@ -107,18 +107,12 @@ def route_mlp(
     op, native = "route_mlp", _loaded()
     rule = PackingRule(*native.cpu.packing_rule(False))
     tables = [[_whole_vectors(t, rule.lanes) for t in side] for side in (row_bias, col_bias)]
-    packed, first = [], 0
-    for j, count in enumerate(layers):
-        later = biases[first - j : first - j + count - 1]
-        packed.append(_packed_mlp(weights[first : first + count], later, rule))
-        first += count
+    packed = [_packed_mlp(own, later, rule) for own, later in per_class(weights, biases, layers)]
     classes = []
     for own, row, col in zip(packed, *tables, strict=True):
         parts = {"first": own.first, "row_bias": row, "col_bias": col, "later": own.later}
         classes.append((*(_view(op, name, part) for name, part in parts.items()), own.widths))
-    pixels = feature.float()
-    if pixels.stride(1) != 1:
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    pixels = with_adjacent_channels(feature.float())
     residual = None if image is None else image.float()
     class_map = None if class_map is None else class_map.contiguous()
     rows, cols = rows.contiguous(), cols.contiguous()
@@ -179,9 +173,7 @@ def _pixels(x: Tensor) -> tuple[Tensor, PackingRule]:
     native = _loaded()
     pairs = x.dtype == torch.bfloat16 and x.shape[1] % 2 == 0
     rule = PackingRule(*native.cpu.packing_rule(pairs))
-    x = x if rule.depth == 2 else x.float()
-    if x.stride(1) != 1 and x.shape[1] != 1:
-        return x.contiguous(memory_format=torch.channels_last), rule
+    x = with_adjacent_channels(x if rule.depth == 2 else x.float())
     if rule.depth == 2 and _splits_pairs(x):
         return x.clone(memory_format=torch.channels_last), rule
     return x, rule

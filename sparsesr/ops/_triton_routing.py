@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ._classes import per_class
 from ._gpu_packing import kept
 from ._layout import empty_like_format
 
@@ -30,14 +31,11 @@ def route_mlp(
     with backend._on(feature):
         launch = backend._kernels("route_mlp")
         out = empty_like_format(shape, feature)
-        mlps, first = [], 0
-        for j, count in enumerate(layers):
-            own = weights[first : first + count]
-            later = biases[first - j : first - j + count - 1]
+        mlps = []
+        for j, (own, later) in enumerate(per_class(weights, biases, layers)):
             packed = _packed(launch, own, later)
             widths = [weight.shape[0] for weight in own]
             mlps.append(launch.Mlp(packed, widths, row_bias[j].detach(), col_bias[j].detach()))
-            first += count
         classes = None if class_map is None else class_map.contiguous()
         places = (rows.contiguous(), cols.contiguous())
         launch.route_mlp(feature, classes, mlps, *places, image, out)

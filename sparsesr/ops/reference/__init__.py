@@ -10,7 +10,9 @@ from .average_neighbors import average_neighbors
 from .gather_patches import gather_patches, gather_patches_backward
 from .masked_block import masked_block
 from .masked_conv2d import masked_conv2d
+from .refine_patches import refine_patches_
 from .route_mlp import route_mlp
+from .run_program import run_program
 from .scatter_patches import scatter_patches, scatter_patches_, scatter_patches_backward
 from .select_gather_patches import select_gather_patches
 from .select_patches import select_patches
@@ -21,7 +23,9 @@ __all__ = [
     "gather_patches_backward",
     "masked_block",
     "masked_conv2d",
+    "refine_patches_",
     "route_mlp",
+    "run_program",
     "scatter_patches",
     "scatter_patches_",
     "scatter_patches_backward",

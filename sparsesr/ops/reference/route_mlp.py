@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._classes import per_class
 from .._layout import memory_format_of
 
 # Hidden values held at a time: memory must not grow with pixels x features.
@@ -30,11 +31,8 @@ def route_mlp(
     batch, height, width = feature.shape[0], rows.numel(), cols.numel()
     outputs = weights[-1].shape[0]
     indices, values = [], []
-    first, place = 0, _Places(feature, rows, cols)
-    for j, count in enumerate(layers):
-        own = weights[first : first + count]
-        later = biases[first - j : first - j + count - 1]  # one fewer than weights in each class
-        first += count
+    place = _Places(feature, rows, cols)
+    for j, (own, later) in enumerate(per_class(weights, biases, layers)):
         if class_map is None:
             chosen = torch.arange(batch * height * width if j == 0 else 0, device=feature.device)
         else:
@@ -81,11 +79,7 @@ def route_mlp_everywhere(
     y = torch.arange(rows.shape[0], device=device)
     x = torch.arange(cols.shape[0], device=device)
     out: Tensor | None = None if image is None else interpolate(image, rows, cols)
-    first = 0
-    for j, count in enumerate(layers):
-        own = weights[first : first + count]
-        later = biases[first - j : first - j + count - 1]
-        first += count
+    for j, (own, later) in enumerate(per_class(weights, biases, layers)):
         if class_map is None and j > 0:
             break
         at_lr = F.conv2d(feature, own[0][:, :, None, None])
