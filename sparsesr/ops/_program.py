@@ -1,7 +1,8 @@
 """Programs: a network of one input and one output as a list of steps, without its parameters.
 
-A program says nothing of sizes, so one text serves patches and whole maps; parameters are tensors
-beside it, and steps name them by number. Every step makes one value; value 0 is the input [N,C,H,W]:
+A program says little of sizes, so one text can serve patches and whole maps; parameters are tensors
+beside it, and steps name them by number. Every step makes one value; value 0 is the input, a map
+[N,C,H,W]:
 
     v1 = conv v0 weight=0 bias=1 pad=1 act=prelu:2
     v2 = conv v1 weight=3 bias=4 pad=1 add=v0
@@ -16,7 +17,8 @@ beside it, and steps name them by number. Every step makes one value; value 0 is
 - ``mean x``: over the pixels, [N,C,1,1]; ``softmax x``: over the channels
 - ``nearest x factor=``: enlarged by repetition
 - ``resize x height= width=``: bilinear, corners not aligned
-- ``pad x rows= cols=``: the last row and column repeated; ``crop x height= width=``: upper left part
+- ``pad x rows= cols=``: the last row and column repeated
+- ``crop x height= width=``: the upper left part
 - ``shuffle x factor= [order=torch|tf]``: channels to pixels
 
 ``conv`` and ``deconv`` may go on: ``add=v`` adds a value of the result's shape, then ``act=``, then
@@ -294,6 +296,21 @@ def _shape_of(
             wide = (c // square, h * step["factor"], w * step["factor"])
             return wide if square > 0 and c % square == 0 else None
     return c, h, w  # act, softmax
+
+
+def map_obstacle(program: Program, weights: Sequence[Sequence[int]]) -> str | None:
+    """Why the program cannot be streamed over a map row by row, or None.
+
+    It can where all its values have the size of the input but for what the last step makes.
+    """
+    for i, step in enumerate(program.steps, start=1):
+        same = step.kind in ("act", "add", "mul", "concat", "slice", "softmax")
+        if step.kind == "conv":
+            side = weights[step["weight"]][2]
+            same = step["stride"] == 1 and 2 * step["pad"] == side - 1
+        if not same and not (step.kind in ("shuffle", "deconv") and i == program.result):
+            return f"'{step.text()}' changes the size"
+    return None if program.result == len(program.steps) else "its last step is not its result"
 
 
 def step_macs(
