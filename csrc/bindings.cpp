@@ -4,6 +4,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <string_view>
+
 #include "common/checks.h"
 #include "cpu/dispatch.h"
 #include "cpu/ops.h"
@@ -19,7 +22,7 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 5;
+constexpr int kAbi = 6;
 
 bool read_extents(PyObject* tuple, int64_t* out, int rank) {
   for (int d = 0; d < rank; ++d) {
@@ -70,6 +73,13 @@ namespace cpu = sparsesr::cpu;
 using ReleaseGil = py::call_guard<py::gil_scoped_release>;
 
 cpu::Reduce reduce_of(bool mean) { return mean ? cpu::Reduce::kMean : cpu::Reduce::kReplace; }
+
+// Bytes of the caller's, who keeps them until the call returns.
+using Tables = std::array<std::string_view, 6>;
+
+cpu::ProgramTables tables_of(const Tables& tables) {
+  return {tables[0], tables[1], tables[2], tables[3], tables[4], tables[5]};
+}
 
 void bind_cpu_ops(py::module_& m) {
   m.def("select_patches", &cpu::select_patches, ReleaseGil());
@@ -130,6 +140,23 @@ void bind_cpu_ops(py::module_& m) {
       },
       ReleaseGil());
   m.def("average_neighbors", &cpu::average_neighbors, ReleaseGil());
+  m.def("program_rule", &cpu::program_rule);
+  m.def(
+      "refine_patches",
+      [](const TensorView& canvas, const TensorView& feature, const TensorView& index,
+         const Tables& tables, const TensorView& constants, int64_t patch_size, int64_t halo,
+         int threads) {
+        cpu::refine_patches(canvas, feature, index, tables_of(tables), constants, patch_size, halo,
+                            threads);
+      },
+      ReleaseGil());
+  m.def(
+      "run_program",
+      [](const TensorView& x, const Tables& tables, const TensorView& constants,
+         const TensorView& out, int threads) {
+        cpu::run_program(x, tables_of(tables), constants, out, threads);
+      },
+      ReleaseGil());
   m.def("packing_rule", [](bool pairs) {
     const sparsesr::PackingRule rule = cpu::packing_rule(pairs);
     return py::make_tuple(rule.lanes, rule.narrow, rule.vectors, rule.depth);

@@ -6,6 +6,7 @@
 
 #include "common/patch_geometry.h"
 #include "common/tensor_view.h"
+#include "cpu/program.h"
 
 namespace sparsesr {
 
@@ -247,7 +248,10 @@ struct AverageNeighborsArgs {
   X(masked_conv2d, MaskedConvArgs)                 \
   X(masked_block, MaskedBlockArgs)                 \
   X(route_mlp, RouteMlpArgs)                       \
-  X(average_neighbors, AverageNeighborsArgs)
+  X(average_neighbors, AverageNeighborsArgs)       \
+  X(program_rule, ProgramRuleArgs)                 \
+  X(refine_patches, RefinePatchesArgs)             \
+  X(run_program, RunProgramArgs)
 
 struct CpuKernels {
   const char* isa;

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/tensor_view.h"
@@ -88,6 +90,24 @@ void route_mlp(const TensorView& feature, const std::optional<TensorView>& class
 // written.
 void average_neighbors(const TensorView& image, const TensorView& class_map, int64_t min_heavy,
                        int64_t first_heavy, const TensorView& out, int threads);
+
+// A program's tables: arrays of the structures of cpu/program.h, whole.
+struct ProgramTables {
+  std::string_view values, segments, blocks, steps, orders, result;
+};
+
+// {lanes of a vector, outputs of a block at most}
+std::pair<int64_t, int64_t> program_rule();
+
+// feature [B,C,H,W] of any floating type but float64 and any strides, index [B,k] -> canvas
+// [B,O,s*H,s*W] of the same type, written where the patches lie.
+void refine_patches(const TensorView& canvas, const TensorView& feature, const TensorView& index,
+                    const ProgramTables& tables, const TensorView& constants, int64_t patch_size,
+                    int64_t halo, int threads);
+
+// x [N,C,H,W] of any floating type but float64 and any strides -> out [N,C',H',W'], the same type.
+void run_program(const TensorView& x, const ProgramTables& tables, const TensorView& constants,
+                 const TensorView& out, int threads);
 
 }  // namespace cpu
 }  // namespace sparsesr

@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import _cpu_programs
+from ._cpu_programs import refine_patches_, run_program
 from ._layout import empty_like_format
 from ._module import ABI, _load, _loaded, _view, available, build_info, load_error
-from ._native_layers import DTYPES, average_neighbors, masked_block, masked_conv2d, route_mlp
+from ._native_layers import DTYPES as _LAYER_DTYPES
+from ._native_layers import average_neighbors, masked_block, masked_conv2d, route_mlp
 
 __all__ = [
     "ABI",
@@ -27,7 +30,9 @@ __all__ = [
     "load_error",
     "masked_block",
     "masked_conv2d",
+    "refine_patches_",
     "route_mlp",
+    "run_program",
     "scatter_patches",
     "scatter_patches_",
     "scatter_patches_backward",
@@ -36,6 +41,11 @@ __all__ = [
 ]
 
 DEVICES = ("cpu",)
+DTYPES = {
+    **_LAYER_DTYPES,
+    "refine_patches_": _cpu_programs.DTYPES,
+    "run_program": _cpu_programs.DTYPES,
+}
 
 
 def select_patches(

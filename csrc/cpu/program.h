@@ -1,0 +1,141 @@
+// A program (sparsesr/ops/_program.py) as the CPU runs it: sizes known, parameters packed,
+// concatenations and slices dissolved into the segments that steps read.
+//
+// Values are float32 rows. On patches a vector holds one pixel of as many patches as there are
+// lanes, on a map as many pixels side by side; a step computes its result row by row and the two
+// differ in nothing but the distance between neighbouring pixels. Weights are broadcast, so that no
+// number of channels is padded and taps that are zero cost nothing.
+#pragma once
+
+#include <cstdint>
+
+#include "common/tensor_view.h"
+
+namespace sparsesr {
+
+enum class StepKind : int64_t {
+  kConv,
+  kAct,  // of one segment or several, one after the other: a copy, too
+  kAdd,
+  kMul,
+  kMean,
+  kSoftmax,
+  kNearest,
+  kResize,
+  kPad,
+  kCrop,
+  kShuffle,
+  kCount
+};
+
+enum class ActKind : int64_t { kNone, kRelu, kSlope, kSigmoid, kTanh, kCount };
+
+// The following lie in tables of int64 that Python fills (sparsesr/ops/_cpu_programs.py).
+
+struct ProgramValue {
+  int64_t channels, height, width;
+  int64_t margin;  // pixels of zeros that steps read on both sides
+};
+
+// Channels [first, first + count) of a value.
+struct ProgramSegment {
+  int64_t value, first, count;
+};
+
+// Outputs [first, first + outputs) of a convolution, which share their inputs and a rectangle of
+// taps. At `constants`: weights [taps down][inputs][taps across][outputs], then the biases, then
+// the slopes below zero where the activation has some.
+struct ProgramBlock {
+  int64_t outputs, first;
+  int64_t in_first, in_count;
+  int64_t top, down, left, across;  // taps
+  int64_t constants;
+};
+
+struct ProgramStep {
+  StepKind kind;
+  int64_t result;            // value
+  int64_t reads, num_reads;  // segments
+  int64_t add, mul;          // values, -1: none
+  ActKind act;
+  int64_t stride, pad;         // of a convolution, pad: in front
+  int64_t blocks, num_blocks;  // of a convolution
+  int64_t factor, order;  // of an enlargement; of a shuffle: where its order of channels begins
+  int64_t slopes;         // of kAct: constants [channels]
+};
+
+// Where the image comes from: channel [order[(c * factor + dy) * factor + dx]] of a value is pixel
+// (dy, dx) of channel c.
+struct ProgramResult {
+  int64_t value, channels, factor, order;
+};
+
+struct Program {
+  const ProgramValue* values;
+  const ProgramSegment* segments;
+  const ProgramBlock* blocks;
+  const ProgramStep* steps;
+  const int64_t* orders;
+  const float* constants;
+  int64_t num_values, num_segments, num_blocks, num_steps, num_orders, num_constants;
+  ProgramResult result;
+};
+
+// Rows of a value in a thread's memory, all counted in floats. Row y lies at slot y % rows; pixel 0
+// of channel 0 at `start`; beyond the margins on both sides the next channel begins.
+struct ProgramBuffer {
+  int64_t start, rows, row, channel, margin;
+};
+
+// One image [channels, height, width] of any floating type but float64; strides in bytes.
+struct ProgramImage {
+  char* data;
+  DType dtype;
+  int64_t image, channel, row, pixel;
+};
+
+struct RefinePatchesArgs {
+  Program program;
+  const ProgramBuffer* buffers;
+  float* memory;         // of all threads
+  int64_t memory_size;   // of one
+  int64_t scratch;       // where the image's rows are put together: [lanes, scratch_pitch]
+  int64_t scratch_pitch;
+  ProgramImage feature, canvas;
+  int64_t height, width;  // of the feature map
+  int64_t scale;
+  int64_t patch_size, halo;
+  const int32_t* index;  // [batch * k]
+  int64_t count, k;      // batch * k
+  int threads;
+};
+
+// Rows [begin, end) of one image, by one thread; `first` of every value: the rows it needs.
+struct ProgramBand {
+  int64_t image, begin, end;
+};
+
+struct RunProgramArgs {
+  Program program;
+  const ProgramBuffer* buffers;
+  const int64_t* delays;   // of every value: rows behind the input
+  const int64_t* reaches;  // [values, 2]: rows before and after one of the result that it needs
+  float* memory;
+  int64_t memory_size;
+  int64_t scratch;
+  ProgramImage x, out;
+  int64_t height, width;
+  const ProgramBand* bands;
+  int64_t num_bands;
+  int threads;
+};
+
+// What an instruction set wants: lanes of a vector, outputs of a block at most.
+struct ProgramRuleArgs {
+  int64_t* lanes;
+  int64_t* outputs;
+};
+
+constexpr int64_t kMostRuns = 144;  // segments times taps down of a convolution
+
+}  // namespace sparsesr

@@ -1,0 +1,463 @@
+// Entry points of programs: the tables checked, memory laid out, bands cut.
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <new>
+
+#include "common/checks.h"
+#include "common/patch_plan.h"
+#include "cpu/dispatch.h"
+#include "cpu/ops.h"
+#include "cpu/threads.h"
+
+namespace sparsesr {
+namespace cpu {
+namespace {
+
+constexpr int64_t kLine = 16;  // floats of a cache line
+
+template <class Row>
+const Row* table(const char* op, const char* name, std::string_view bytes, int64_t& count) {
+  if (bytes.size() % sizeof(Row) != 0) fail(op, ": the table of ", name, " is cut off");
+  count = static_cast<int64_t>(bytes.size() / sizeof(Row));
+  return reinterpret_cast<const Row*>(bytes.data());
+}
+
+// Throws unless [first, first + count) lies in [0, size).
+void check_range(const char* op, const char* what, int64_t first, int64_t count, int64_t size) {
+  if (first < 0 || count < 0 || first > size - count) {
+    fail(op, ": the program's ", what, " [", first, ", ", first, " + ", count,
+         ") lie outside its table of ", size);
+  }
+}
+
+int64_t channels_read(const Program& program, const ProgramStep& step) {
+  int64_t channels = 0;
+  for (int64_t s = 0; s < step.num_reads; ++s) {
+    channels += program.segments[step.reads + s].count;
+  }
+  return channels;
+}
+
+void check_conv(const char* op, const Program& program, const ProgramStep& step) {
+  check_range(op, "blocks", step.blocks, step.num_blocks, program.num_blocks);
+  const int64_t channels = channels_read(program, step);
+  const bool slopes = step.act == ActKind::kSlope;
+  if (step.stride < 1 || step.pad < 0) fail(op, ": a convolution's stride or padding is wrong");
+  for (int64_t b = 0; b < step.num_blocks; ++b) {
+    const ProgramBlock& block = program.blocks[step.blocks + b];
+    check_range(op, "outputs", block.first, block.outputs, program.values[step.result].channels);
+    check_range(op, "inputs", block.in_first, block.in_count, channels);
+    if (block.outputs < 1 || block.outputs > program_rule().second || block.top < 0 ||
+        block.left < 0 || block.down < 1 || block.across < 1 ||
+        block.down * step.num_reads > kMostRuns) {
+      fail(op, ": a block of a convolution does not fit this CPU's kernels");
+    }
+    const int64_t weights = block.outputs * block.down * block.in_count * block.across;
+    const int64_t others = block.outputs * (slopes ? 2 : 1);
+    check_range(op, "constants", block.constants, weights + others, program.num_constants);
+  }
+}
+
+void check_step(const char* op, const Program& program, const ProgramStep& step, int64_t made) {
+  if (step.kind < StepKind::kConv || step.kind >= StepKind::kCount || step.act < ActKind::kNone ||
+      step.act >= ActKind::kCount) {
+    fail(op, ": the program has a step of no known kind");
+  }
+  check_range(op, "values", step.result, 1, program.num_values);
+  check_range(op, "segments", step.reads, step.num_reads, program.num_segments);
+  if (step.num_reads < 1) fail(op, ": a step reads nothing");
+  for (int64_t s = 0; s < step.num_reads; ++s) {
+    const ProgramSegment& segment = program.segments[step.reads + s];
+    check_range(op, "values", segment.value, 1, made);
+    check_range(op, "channels", segment.first, segment.count,
+                program.values[segment.value].channels);
+  }
+  for (const int64_t value : {step.add, step.mul}) {
+    if (value >= 0) check_range(op, "values", value, 1, made);
+  }
+  if (step.kind == StepKind::kConv) check_conv(op, program, step);
+  if (step.kind == StepKind::kAct && step.act == ActKind::kSlope) {
+    check_range(op, "constants", step.slopes, program.values[step.result].channels,
+                program.num_constants);
+  }
+  if (step.factor < 1) fail(op, ": a step enlarges by ", step.factor);
+  if (step.kind == StepKind::kShuffle) {
+    const int64_t count = program.values[step.result].channels * step.factor * step.factor;
+    check_range(op, "orders", step.order, count, program.num_orders);
+  }
+}
+
+// The tables as a program: every index in them is in range, every step reads what is there.
+Program program_of(const char* op, const ProgramTables& tables, const TensorView& constants) {
+  Program program = {};
+  program.values = table<ProgramValue>(op, "values", tables.values, program.num_values);
+  program.segments = table<ProgramSegment>(op, "segments", tables.segments, program.num_segments);
+  program.blocks = table<ProgramBlock>(op, "blocks", tables.blocks, program.num_blocks);
+  program.steps = table<ProgramStep>(op, "steps", tables.steps, program.num_steps);
+  program.orders = table<int64_t>(op, "orders", tables.orders, program.num_orders);
+  int64_t results = 0;
+  const auto* result = table<ProgramResult>(op, "results", tables.result, results);
+  check_cpu({op, "constants", constants});
+  check_dtype({op, "constants", constants}, DType::kFloat32);
+  check_contiguous({op, "constants", constants});
+  program.constants = static_cast<const float*>(constants.data);
+  program.num_constants = num_elements(constants);
+  if (results != 1 || program.num_values < 1) fail(op, ": the program has no result");
+  program.result = *result;
+  for (int64_t v = 0; v < program.num_values; ++v) {
+    const ProgramValue& value = program.values[v];
+    if (value.channels < 1 || value.height < 1 || value.width < 1 || value.margin < 0) {
+      fail(op, ": a value of the program is empty");
+    }
+  }
+  for (int64_t s = 0; s < program.num_steps; ++s) {
+    if (program.steps[s].result != s + 1) fail(op, ": steps and values do not match");
+    check_step(op, program, program.steps[s], s + 1);
+  }
+  check_range(op, "values", result->value, 1, program.num_steps + 1);
+  if (result->factor < 1 || result->channels < 1) fail(op, ": the program's result is empty");
+  const int64_t count = result->channels * result->factor * result->factor;
+  check_range(op, "orders", result->order, count, program.num_orders);
+  for (int64_t i = 0; i < program.num_orders; ++i) {
+    check_range(op, "orders", program.orders[i], 1, INT32_MAX);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    check_range(op, "channels", program.orders[result->order + i], 1,
+                program.values[result->value].channels);
+  }
+  return program;
+}
+
+// Rows beyond its own that a convolution reads; none for other steps.
+struct Reach {
+  int64_t before, after;
+};
+
+Reach reach_of(const Program& program, const ProgramStep& step) {
+  Reach reach = {0, 0};
+  if (step.kind != StepKind::kConv) return reach;
+  for (int64_t b = 0; b < step.num_blocks; ++b) {
+    const ProgramBlock& block = program.blocks[step.blocks + b];
+    reach.before = std::max(reach.before, step.pad - block.top);
+    reach.after = std::max(reach.after, block.top + block.down - 1 - step.pad);
+  }
+  return reach;
+}
+
+// Throws where taps of a convolution would fall beyond the zeros beside a row. On patches the
+// kernels leave out those one pixel outside, where pixels are not passed over.
+void check_margins(const char* op, const Program& program, bool patches) {
+  for (int64_t s = 0; s < program.num_steps; ++s) {
+    const ProgramStep& step = program.steps[s];
+    if (step.kind != StepKind::kConv) continue;
+    const int64_t width = program.values[step.result].width;
+    for (int64_t b = 0; b < step.num_blocks; ++b) {
+      const ProgramBlock& block = program.blocks[step.blocks + b];
+      for (int64_t r = 0; r < step.num_reads; ++r) {
+        const ProgramValue& read = program.values[program.segments[step.reads + r].value];
+        const int64_t left = step.pad - block.left;
+        const int64_t right = (width - 1) * step.stride - left + block.across - read.width;
+        const int64_t most = std::max(left, right);
+        const bool left_out = patches && step.stride == 1 && most <= 1;
+        if (most > read.margin && !left_out) fail(op, ": a convolution reads beyond its margin");
+      }
+    }
+  }
+}
+
+// Calls body(value, is_input) for all that a step reads.
+template <class Body>
+void for_reads(const Program& program, const ProgramStep& step, const Body& body) {
+  for (int64_t s = 0; s < step.num_reads; ++s) {
+    body(program.segments[step.reads + s].value, true);
+  }
+  if (step.add >= 0) body(step.add, false);
+  if (step.mul >= 0) body(step.mul, false);
+}
+
+int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+// Floats from one channel's row to the next: an odd number of cache lines, so that the channels of a
+// pixel do not fall into the same few sets of the cache.
+int64_t channel_floats(int64_t floats) {
+  const int64_t lines = round_up(floats, kLine) / kLine;
+  return (lines | 1) * kLine;
+}
+
+int64_t macs_of(const Program& program) {
+  int64_t macs = 0;
+  for (int64_t s = 0; s < program.num_steps; ++s) {
+    const ProgramStep& step = program.steps[s];
+    if (step.kind != StepKind::kConv) continue;
+    const ProgramValue& made = program.values[step.result];
+    for (int64_t b = 0; b < step.num_blocks; ++b) {
+      const ProgramBlock& block = program.blocks[step.blocks + b];
+      macs += block.outputs * block.in_count * block.down * block.across * made.height * made.width;
+    }
+  }
+  return macs;
+}
+
+// A place for each value. On patches, values that are never alive together share one.
+struct Layout {
+  std::vector<ProgramBuffer> buffers;
+  int64_t size = 0;
+};
+
+Layout layout_of_patches(const Program& program, int64_t lanes) {
+  struct Taken {
+    int64_t begin, end, last;  // floats; the last step that reads it
+  };
+  std::vector<int64_t> last(program.num_values, -1);
+  for (int64_t s = 0; s < program.num_steps; ++s) {
+    for_reads(program, program.steps[s], [&](int64_t value, bool) { last[value] = s; });
+  }
+  last[program.result.value] = program.num_steps;
+  Layout layout;
+  layout.buffers.resize(program.num_values);
+  std::vector<Taken> taken;
+  for (int64_t v = 0; v < program.num_values; ++v) {
+    const ProgramValue& value = program.values[v];
+    const int64_t made = v - 1;  // by this step, while it reads others
+    taken.erase(std::remove_if(taken.begin(), taken.end(),
+                               [&](const Taken& other) { return other.last < made; }),
+                taken.end());
+    std::sort(taken.begin(), taken.end(),
+              [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
+    const int64_t margin = value.margin * lanes;
+    const int64_t channel = channel_floats(value.width * lanes + 2 * margin);
+    const int64_t guard = round_up(lanes, kLine);  // pixels beside a row are loaded, then dropped
+    const int64_t size = value.height * value.channels * channel + 2 * guard;
+    int64_t begin = 0;
+    for (const Taken& other : taken) {
+      if (begin + size <= other.begin) break;
+      begin = std::max(begin, other.end);
+    }
+    taken.push_back({begin, begin + size, std::max(last[v], made + 1)});
+    layout.buffers[v] = {begin + guard + margin, value.height, value.channels * channel, channel,
+                         margin};
+    layout.size = std::max(layout.size, begin + size);
+  }
+  return layout;
+}
+
+// Rings of as many rows as are still needed.
+struct Streaming {
+  Layout layout;
+  std::vector<int64_t> delays, reaches;
+};
+
+Streaming streaming_of(const Program& program, int64_t lanes) {
+  const int64_t count = program.num_values;
+  Streaming made;
+  made.layout.buffers.resize(count);
+  made.delays.resize(count);
+  made.reaches.resize(2 * count);
+  std::vector<int64_t> rows(count, 1);
+  for (int64_t s = 0; s < program.num_steps; ++s) {
+    const ProgramStep& step = program.steps[s];
+    const Reach reach = reach_of(program, step);
+    int64_t& delay = made.delays[step.result];
+    for_reads(program, step, [&](int64_t value, bool input) {
+      delay = std::max(delay, made.delays[value] + (input ? reach.after : 0));
+    });
+    for_reads(program, step, [&](int64_t value, bool input) {
+      const int64_t behind = delay + (input ? reach.before : 0) - made.delays[value];
+      rows[value] = std::max(rows[value], behind + 1);
+    });
+  }
+  for (int64_t s = program.num_steps - 1; s >= 0; --s) {
+    const ProgramStep& step = program.steps[s];
+    const Reach reach = reach_of(program, step);
+    for_reads(program, step, [&](int64_t value, bool input) {
+      int64_t* of = &made.reaches[2 * value];
+      const int64_t* own = &made.reaches[2 * step.result];
+      of[0] = std::max(of[0], own[0] + (input ? reach.before : 0));
+      of[1] = std::max(of[1], own[1] + (input ? reach.after : 0));
+    });
+  }
+  for (int64_t v = 0; v < count; ++v) {
+    const ProgramValue& value = program.values[v];
+    const int64_t margin = round_up(value.margin, lanes);
+    const int64_t channel = channel_floats(round_up(value.width, lanes) + 2 * margin);
+    const int64_t row = value.channels * channel;
+    const int64_t kept = std::min(rows[v], value.height);
+    made.layout.buffers[v] = {made.layout.size + margin, kept, row, channel, margin};
+    made.layout.size += kept * row;
+  }
+  made.layout.size += lanes;
+  return made;
+}
+
+// Memory of all threads, each part on a cache line of its own.
+class Arena {
+ public:
+  explicit Arena(int64_t floats)
+      : memory_(static_cast<float*>(
+            ::operator new(floats * sizeof(float), std::align_val_t(kLine * sizeof(float))))) {}
+
+  float* data() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(float* memory) const {
+      ::operator delete(memory, std::align_val_t(kLine * sizeof(float)));
+    }
+  };
+  std::unique_ptr<float, Free> memory_;
+};
+
+ProgramImage image_of(const TensorView& view) {
+  const int64_t element = element_size(view.dtype);
+  return {static_cast<char*>(view.data), view.dtype,
+          view.strides[0] * element,     view.strides[1] * element,
+          view.strides[2] * element,     view.strides[3] * element};
+}
+
+void check_image(const Operand& image) {
+  check_cpu(image);
+  check_floating(image);
+  if (image.view.dtype == DType::kFloat64) {
+    fail<TypeMismatch>(image.op, ": expected ", image.name,
+                       " in float32, bfloat16 or float16, got float64");
+  }
+  check_rank(image, "[B,C,H,W]", 4);
+}
+
+void check_input(const Operand& image, const Program& program, int64_t height, int64_t width) {
+  const ProgramValue& input = program.values[0];
+  if (input.channels != image.view.sizes[1] || input.height != height || input.width != width) {
+    fail(image.op, ": the program was made for ", input.channels, " channels of ", input.height,
+         "x", input.width, " px, got ", image.name, " ", shape_text(image.view));
+  }
+}
+
+// One band an image where there are images enough, else as many as threads, but none so low that
+// most of its rows would be computed by its neighbours, too.
+std::vector<ProgramBand> bands_of(int64_t batch, int64_t height, int64_t reach, int threads) {
+  const int64_t wanted = (threads + batch - 1) / batch;
+  const int64_t most = std::max<int64_t>(1, height / std::max<int64_t>(1, reach));
+  const int64_t count = std::min(wanted, most);
+  std::vector<ProgramBand> bands;
+  for (int64_t image = 0; image < batch; ++image) {
+    for (int64_t b = 0; b < count; ++b) {
+      bands.push_back({image, height * b / count, height * (b + 1) / count});
+    }
+  }
+  return bands;
+}
+
+}  // namespace
+
+std::pair<int64_t, int64_t> program_rule() {
+  std::pair<int64_t, int64_t> rule;
+  cpu_kernels().program_rule({&rule.first, &rule.second});
+  return rule;
+}
+
+void refine_patches(const TensorView& canvas, const TensorView& feature, const TensorView& index,
+                    const ProgramTables& tables, const TensorView& constants, int64_t patch_size,
+                    int64_t halo, int threads) {
+  const char* op = "refine_patches_";
+  check_image({op, "feature", feature});
+  check_image({op, "canvas", canvas});
+  check_dtype({op, "canvas", canvas}, feature.dtype);
+  check_writable({op, "canvas", canvas});
+  check_cpu({op, "index", index});
+  check_dtype({op, "index", index}, DType::kInt32);
+  check_shape({op, "index", index}, "[B,k]", {feature.sizes[0], index.sizes[1]});
+  check_contiguous({op, "index", index});
+  const Program program = program_of(op, tables, constants);
+  check_margins(op, program, /*patches=*/true);
+  const int64_t side = patch_size + 2 * halo;
+  check_input({op, "feature", feature}, program, side, side);
+  PatchGeometry geometry = patch_geometry(op, feature.sizes[0], feature.sizes[1], feature.sizes[2],
+                                          feature.sizes[3], patch_size, halo, patch_size);
+  geometry.k = index.sizes[1];
+  const auto* slots = static_cast<const int32_t*>(index.data);
+  check_index_values(op, geometry, slots, Duplicates::kRefuse);
+  const ProgramResult& result = program.result;
+  const ProgramValue& made = program.values[result.value];
+  const int64_t scale = made.height * result.factor / patch_size;
+  if (made.width != made.height || made.height * result.factor != scale * patch_size) {
+    fail(op, ": the program makes ", made.height * result.factor, "x", made.width * result.factor,
+         " px of a patch, which is no multiple of ", patch_size);
+  }
+  check_shape({op, "canvas", canvas}, "[B,O,s*H,s*W]",
+              {feature.sizes[0], result.channels, scale * feature.sizes[2],
+               scale * feature.sizes[3]});
+
+  const int64_t lanes = program_rule().first;
+  const Layout layout = layout_of_patches(program, lanes);
+  RefinePatchesArgs args = {};
+  args.count = feature.sizes[0] * index.sizes[1];
+  if (args.count == 0) return;
+  args.program = program;
+  args.buffers = layout.buffers.data();
+  args.scratch = round_up(layout.size, kLine);
+  args.scratch_pitch = round_up(made.width * result.factor * result.channels + lanes, kLine);
+  args.memory_size = args.scratch + lanes * args.scratch_pitch;
+  args.threads = useful_threads(threads, args.count * macs_of(program));
+  const Arena arena(args.threads * args.memory_size);
+  args.memory = arena.data();
+  args.feature = image_of(feature);
+  args.canvas = image_of(canvas);
+  args.height = feature.sizes[2];
+  args.width = feature.sizes[3];
+  args.scale = scale;
+  args.patch_size = patch_size;
+  args.halo = halo;
+  args.index = slots;
+  args.k = index.sizes[1];
+  cpu_kernels().refine_patches(args);
+}
+
+void run_program(const TensorView& x, const ProgramTables& tables, const TensorView& constants,
+                 const TensorView& out, int threads) {
+  const char* op = "run_program";
+  check_image({op, "x", x});
+  check_image({op, "out", out});
+  check_dtype({op, "out", out}, x.dtype);
+  check_writable({op, "out", out});
+  const Program program = program_of(op, tables, constants);
+  check_margins(op, program, /*patches=*/false);
+  const int64_t batch = x.sizes[0], height = x.sizes[2], width = x.sizes[3];
+  check_input({op, "x", x}, program, height, width);
+  for (int64_t v = 0; v < program.num_values; ++v) {
+    if (program.values[v].height != height || program.values[v].width != width) {
+      fail(op, ": expected a program all of whose values have the size of its input");
+    }
+  }
+  const ProgramResult& result = program.result;
+  check_shape({op, "out", out}, "[N,C,H,W]",
+              {batch, result.channels, height * result.factor, width * result.factor});
+  if (batch == 0) return;
+
+  const int64_t lanes = program_rule().first;
+  const Streaming streaming = streaming_of(program, lanes);
+  const int64_t reach = streaming.reaches[0] + streaming.reaches[1];
+  RunProgramArgs args = {};
+  args.threads = useful_threads(threads, batch * macs_of(program));
+  const std::vector<ProgramBand> bands = bands_of(batch, height, reach, args.threads);
+  args.threads = static_cast<int>(std::min<int64_t>(args.threads, bands.size()));
+  args.program = program;
+  args.buffers = streaming.layout.buffers.data();
+  args.delays = streaming.delays.data();
+  args.reaches = streaming.reaches.data();
+  args.scratch = round_up(streaming.layout.size, kLine);
+  const int64_t pixel = result.channels * result.factor;
+  args.memory_size = args.scratch + round_up((lanes + 1) * (pixel + lanes), kLine);
+  const Arena arena(args.threads * args.memory_size);
+  args.memory = arena.data();
+  args.x = image_of(x);
+  args.out = image_of(out);
+  args.height = height;
+  args.width = width;
+  args.bands = bands.data();
+  args.num_bands = static_cast<int64_t>(bands.size());
+  cpu_kernels().run_program(args);
+}
+
+}  // namespace cpu
+}  // namespace sparsesr

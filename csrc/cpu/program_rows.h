@@ -1,0 +1,271 @@
+// Steps of a program, one row of the result at a time.
+#pragma once
+
+#include "cpu/conv_rows.h"
+
+SPARSESR_BEGIN_ISA
+
+// A thread's values. `pixel`: floats between neighbouring pixels; a vector is one pixel of several
+// patches, or several pixels.
+struct Frame {
+  const Program& program;
+  const ProgramBuffer* buffers;
+  float* memory;
+  bool patches;
+
+  int64_t pixel() const { return patches ? lanes<Wide>() : 1; }
+
+  // Floats of a row that are computed, whole vectors.
+  int64_t computed(int64_t value) const {
+    const int64_t floats = program.values[value].width * pixel();
+    return (floats + lanes<Wide>() - 1) / lanes<Wide>() * lanes<Wide>();
+  }
+
+  float* row(int64_t value, int64_t y) const {
+    const ProgramBuffer& buffer = buffers[value];
+    return memory + buffer.start + y % buffer.rows * buffer.row;
+  }
+};
+
+// Zeros around a row: what convolutions read there, and what vectors have written too much.
+inline void clear_margins(const Frame& frame, int64_t value, int64_t y) {
+  const ProgramBuffer& buffer = frame.buffers[value];
+  const ProgramValue& shape = frame.program.values[value];
+  const int64_t width = shape.width * frame.pixel();
+  const int64_t tail = frame.computed(value) - width;
+  if (tail == 0 && buffer.margin == 0) return;
+  float* row = frame.row(value, y);
+  for (int64_t c = 0; c < shape.channels; ++c, row += buffer.channel) {
+    for (int64_t i = 1; frame.patches && i <= buffer.margin; ++i) row[-i] = 0.0f;
+    const int64_t end = width + (frame.patches ? buffer.margin : tail);
+    for (int64_t i = width; i < end; ++i) row[i] = 0.0f;
+  }
+}
+
+// What a block of outputs reads for row y, at most kMostRuns; rows outside are left out.
+inline int64_t list_runs(const Frame& frame, const ProgramStep& step, const ProgramBlock& block,
+                         int64_t y, ConvRun* runs) {
+  const Program& program = frame.program;
+  int64_t count = 0;
+  for (int64_t t = 0; t < block.down; ++t) {
+    const int64_t at = y * step.stride - step.pad + block.top + t;
+    int64_t seen = 0;  // channels of the step's input so far
+    for (int64_t s = 0; s < step.num_reads; ++s) {
+      const ProgramSegment& segment = program.segments[step.reads + s];
+      const int64_t low = seen > block.in_first ? seen : block.in_first;
+      const int64_t ends = seen + segment.count, last = block.in_first + block.in_count;
+      const int64_t high = ends < last ? ends : last;
+      const int64_t before = low - seen;
+      seen = ends;
+      if (high <= low || at < 0 || at >= program.values[segment.value].height) continue;
+      const int64_t channel = frame.buffers[segment.value].channel;
+      const float* x = frame.row(segment.value, at) + (segment.first + before) * channel +
+                       (block.left - step.pad) * frame.pixel();
+      const int64_t place = (t * block.in_count + low - block.in_first) * block.across;
+      runs[count++] = {x, program.constants + block.constants + place * block.outputs, high - low,
+                       channel};
+    }
+  }
+  return count;
+}
+
+inline void convolve(const Frame& frame, const ProgramStep& step, const ProgramBlock& block,
+                     int64_t y) {
+  ConvRun runs[kMostRuns];
+  const int64_t num_runs = list_runs(frame, step, block, y, runs);
+  const int64_t first = block.left - step.pad;  // of the taps, relative to the pixel
+  const int64_t last = first + block.across - 1;
+  const int64_t vectors = frame.computed(step.result) / lanes<Wide>();
+  const ConvTaps taps = {block.across,
+                         frame.pixel(),
+                         lanes<Wide>() * step.stride,
+                         frame.patches && step.stride == 1 && first == -1,
+                         frame.patches && step.stride == 1 && last == 1,
+                         vectors};
+  const float* bias = frame.program.constants + block.constants +
+                      block.down * block.in_count * block.across * block.outputs;
+  ConvTarget to = {bias, bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0};
+  const auto at_block = [&](int64_t value, int64_t& channel) {
+    channel = frame.buffers[value].channel;
+    return frame.row(value, y) + block.first * channel;
+  };
+  if (step.add >= 0) to.add = at_block(step.add, to.add_channel);
+  if (step.mul >= 0) to.mul = at_block(step.mul, to.mul_channel);
+  to.out = at_block(step.result, to.out_channel);
+  convolve_row(block.outputs, runs, num_runs, taps, to);
+}
+
+// Channel c of what a step reads, at row y.
+inline const float* read_row(const Frame& frame, const ProgramStep& step, int64_t c, int64_t y) {
+  const ProgramSegment* segment = frame.program.segments + step.reads;
+  for (; c >= segment->count; ++segment) c -= segment->count;
+  return frame.row(segment->value, y) +
+         (segment->first + c) * frame.buffers[segment->value].channel;
+}
+
+// act, and add and mul with the second operand behind the first; an operand of one row and one
+// pixel, or of one channel, serves all.
+inline void compute_elements(const Frame& frame, const ProgramStep& step, int64_t y) {
+  constexpr int64_t kLanes = lanes<Wide>();
+  const ProgramValue& shape = frame.program.values[step.result];
+  const int64_t count = frame.computed(step.result), channel = frame.buffers[step.result].channel;
+  const bool binary = step.kind != StepKind::kAct;
+  const int64_t operand = binary ? step.reads + step.num_reads - 1 : 0;
+  const ProgramSegment* second = frame.program.segments + operand;
+  const ProgramValue* other = binary ? frame.program.values + second->value : nullptr;
+  const bool one = binary && other->height == 1 && other->width == 1;
+  float* to = frame.row(step.result, y);
+  for (int64_t c = 0; c < shape.channels; ++c, to += channel) {
+    const float* from = read_row(frame, step, c, y);
+    const float* factor = nullptr;
+    if (binary) {
+      const int64_t of = second->first + (second->count == 1 ? 0 : c);
+      factor = frame.row(second->value, one ? 0 : y) + of * frame.buffers[second->value].channel;
+    }
+    const float* slope = frame.program.constants + step.slopes + c;
+    for (int64_t i = 0; i < count; i += kLanes) {
+      const Wide value = load<Wide>(from + i);
+      const Wide by = binary ? load<Wide>(factor + (one ? 0 : i)) : Wide{};
+      store(to + i, step.kind == StepKind::kAdd   ? value + by
+                    : step.kind == StepKind::kMul ? value * by
+                                                  : activated(value, step.act, slope));
+    }
+  }
+}
+
+// Rows are summed apart, so that errors do not pile up.
+inline void compute_mean(const Frame& frame, const ProgramStep& step) {
+  const ProgramSegment& segment = frame.program.segments[step.reads];
+  const ProgramValue& shape = frame.program.values[segment.value];
+  const auto pixels = static_cast<float>(shape.height * shape.width);
+  for (int64_t c = 0; c < frame.program.values[step.result].channels; ++c) {
+    Wide total = {};
+    for (int64_t y = 0; y < shape.height; ++y) {
+      const float* from = read_row(frame, step, c, y);
+      Wide sum = {};
+      for (int64_t x = 0; x < shape.width; ++x) sum += load<Wide>(from + x * frame.pixel());
+      total += sum;
+    }
+    store(frame.row(step.result, 0) + c * frame.buffers[step.result].channel, total / pixels);
+  }
+}
+
+inline void compute_softmax(const Frame& frame, const ProgramStep& step, int64_t y) {
+  const int64_t channels = frame.program.values[step.result].channels;
+  const int64_t channel = frame.buffers[step.result].channel;
+  float* to = frame.row(step.result, y);
+  for (int64_t i = 0; i < frame.computed(step.result); i += lanes<Wide>()) {
+    Wide largest = load<Wide>(read_row(frame, step, 0, y) + i);
+    for (int64_t c = 1; c < channels; ++c) {
+      const Wide value = load<Wide>(read_row(frame, step, c, y) + i);
+      largest = value > largest ? value : largest;
+    }
+    Wide sum = {};
+    for (int64_t c = 0; c < channels; ++c) {
+      const Wide value = exponential(load<Wide>(read_row(frame, step, c, y) + i) - largest);
+      store(to + c * channel + i, value);
+      sum += value;
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      store(to + c * channel + i, load<Wide>(to + c * channel + i) / sum);
+    }
+  }
+}
+
+// Where a row or column of an enlarged map lies in one of `length`, corners not aligned.
+struct Between {
+  int64_t low, high;
+  float part;
+};
+
+inline Between between(int64_t i, int64_t length, int64_t enlarged) {
+  const float ratio = static_cast<float>(length) / static_cast<float>(enlarged);
+  float at = (static_cast<float>(i) + 0.5f) * ratio - 0.5f;
+  at = at > 0.0f ? at : 0.0f;
+  const auto low = static_cast<int64_t>(at);
+  return {low < length - 1 ? low : length - 1, low + 1 < length ? low + 1 : length - 1,
+          at - static_cast<float>(low)};
+}
+
+inline void compute_resized(const Frame& frame, const ProgramStep& step, int64_t y) {
+  const ProgramValue& from = frame.program.values[frame.program.segments[step.reads].value];
+  const ProgramValue& made = frame.program.values[step.result];
+  const Between row = between(y, from.height, made.height);
+  for (int64_t c = 0; c < made.channels; ++c) {
+    const float* low = read_row(frame, step, c, row.low);
+    const float* high = read_row(frame, step, c, row.high);
+    float* to = frame.row(step.result, y) + c * frame.buffers[step.result].channel;
+    for (int64_t x = 0; x < made.width; ++x) {
+      const Between col = between(x, from.width, made.width);
+      const auto blend = [&](const float* line) {
+        return load<Wide>(line + col.low * frame.pixel()) * (1.0f - col.part) +
+               load<Wide>(line + col.high * frame.pixel()) * col.part;
+      };
+      store(to + x * frame.pixel(), blend(low) * (1.0f - row.part) + blend(high) * row.part);
+    }
+  }
+}
+
+// nearest, pad, crop and shuffle: every pixel is a copy of another.
+inline void copy_pixels(const Frame& frame, const ProgramStep& step, int64_t y) {
+  const ProgramValue& from = frame.program.values[frame.program.segments[step.reads].value];
+  const ProgramValue& made = frame.program.values[step.result];
+  const int64_t factor = step.factor;
+  const bool shuffles = step.kind == StepKind::kShuffle;
+  const int64_t wanted = y / factor, source_y = wanted < from.height ? wanted : from.height - 1;
+  for (int64_t c = 0; c < made.channels; ++c) {
+    float* to = frame.row(step.result, y) + c * frame.buffers[step.result].channel;
+    for (int64_t phase = 0; phase < factor; ++phase) {
+      const int64_t* order = frame.program.orders + step.order;
+      const int64_t channel = shuffles ? order[(c * factor + y % factor) * factor + phase] : c;
+      const float* line = read_row(frame, step, channel, source_y);
+      for (int64_t x = phase; x < made.width; x += factor) {
+        const int64_t source = x / factor < from.width ? x / factor : from.width - 1;
+        store(to + x * frame.pixel(), load<Wide>(line + source * frame.pixel()));
+      }
+    }
+  }
+}
+
+inline void compute_row(const Frame& frame, const ProgramStep& step, int64_t y) {
+  switch (step.kind) {
+    case StepKind::kConv:
+      for (int64_t b = 0; b < step.num_blocks; ++b) {
+        convolve(frame, step, frame.program.blocks[step.blocks + b], y);
+      }
+      break;
+    case StepKind::kAct:
+    case StepKind::kAdd:
+    case StepKind::kMul:
+      compute_elements(frame, step, y);
+      break;
+    case StepKind::kMean:
+      compute_mean(frame, step);
+      break;
+    case StepKind::kSoftmax:
+      compute_softmax(frame, step, y);
+      break;
+    case StepKind::kResize:
+      compute_resized(frame, step, y);
+      break;
+    default:
+      copy_pixels(frame, step, y);
+  }
+  clear_margins(frame, step.result, y);
+}
+
+// All rows. A convolution's weights stay in cache while its rows go by.
+inline void compute_step(const Frame& frame, const ProgramStep& step) {
+  const int64_t height = frame.program.values[step.result].height;
+  if (step.kind != StepKind::kConv) {
+    for (int64_t y = 0; y < height; ++y) compute_row(frame, step, y);
+    return;
+  }
+  for (int64_t b = 0; b < step.num_blocks; ++b) {
+    const ProgramBlock& block = frame.program.blocks[step.blocks + b];
+    for (int64_t y = 0; y < height; ++y) convolve(frame, step, block, y);
+  }
+  for (int64_t y = 0; y < height; ++y) clear_margins(frame, step.result, y);
+}
+
+SPARSESR_END_ISA
