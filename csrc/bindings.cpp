@@ -153,9 +153,8 @@ void bind_cpu_ops(py::module_& m) {
   m.def(
       "run_program",
       [](const TensorView& x, const Tables& tables, const TensorView& constants,
-         const TensorView& out, int threads) {
-        cpu::run_program(x, tables_of(tables), constants, out, threads);
-      },
+         const TensorView& out,
+         int threads) { cpu::run_program(x, tables_of(tables), constants, out, threads); },
       ReleaseGil());
   m.def("packing_rule", [](bool pairs) {
     const sparsesr::PackingRule rule = cpu::packing_rule(pairs);

@@ -81,8 +81,8 @@ struct Program {
   ProgramResult result;
 };
 
-// Rows of a value in a thread's memory, all counted in floats. Row y lies at slot y % rows; pixel 0
-// of channel 0 at `start`; beyond the margins on both sides the next channel begins.
+// Rows of a value in a thread's memory, all counted in floats. Row y lies at slot y % rows, pixel 0
+// of its channel 0 at `start`, with a margin on both sides.
 struct ProgramBuffer {
   int64_t start, rows, row, channel, margin;
 };
@@ -97,9 +97,9 @@ struct ProgramImage {
 struct RefinePatchesArgs {
   Program program;
   const ProgramBuffer* buffers;
-  float* memory;         // of all threads
-  int64_t memory_size;   // of one
-  int64_t scratch;       // where the image's rows are put together: [lanes, scratch_pitch]
+  float* memory;        // of all threads
+  int64_t memory_size;  // of one
+  int64_t scratch;      // where the image's rows are put together: [lanes, scratch_pitch]
   int64_t scratch_pitch;
   ProgramImage feature, canvas;
   int64_t height, width;  // of the feature map

@@ -47,26 +47,33 @@ inline void write_elements(const float* from, int64_t count, char* to, DType dty
   }
 }
 
-// All channels of as many pixels as there are lanes; nullptr stands for a pixel of zeros.
+// Channels [c, c + count) of a pixel, the others zero.
+inline Wide read_some(const char* from, const ProgramImage& image, int64_t c, int64_t count) {
+  float values[lanes<Wide>()] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = read_element(from + (c + i) * image.channel, image.dtype);
+  }
+  return load<Wide>(values);
+}
+
+// All channels of as many pixels as there are lanes; nullptr stands for a pixel of zeros. Where
+// whole vectors can be loaded the last ones overlap.
 inline void read_pixels(const char* const (&from)[lanes<Wide>()], const ProgramImage& image,
                         int64_t channels, float* to, int64_t to_channel) {
   constexpr int64_t kLanes = lanes<Wide>();
-  const bool direct = image.dtype == DType::kFloat32 && image.channel == 4;
-  for (int64_t c = 0; c < channels; c += kLanes) {
+  const bool direct = image.dtype == DType::kFloat32 && image.channel == 4 && channels >= kLanes;
+  for (int64_t next = 0; next < channels; next += kLanes) {
+    const int64_t c = direct && next + kLanes > channels ? channels - kLanes : next;
     const int64_t count = channels - c < kLanes ? channels - c : kLanes;
     Wide rows[kLanes];
 #pragma GCC unroll 16
     for (int64_t l = 0; l < kLanes; ++l) {
       if (from[l] == nullptr) {
         rows[l] = Wide{};
-      } else if (direct && count == kLanes) {
+      } else if (direct) {
         std::memcpy(&rows[l], from[l] + c * 4, sizeof(Wide));
       } else {
-        float values[kLanes] = {};
-        for (int64_t i = 0; i < count; ++i) {
-          values[i] = read_element(from[l] + (c + i) * image.channel, image.dtype);
-        }
-        rows[l] = load<Wide>(values);
+        rows[l] = read_some(from[l], image, c, count);
       }
     }
     transpose(rows);
@@ -74,9 +81,9 @@ inline void read_pixels(const char* const (&from)[lanes<Wide>()], const ProgramI
   }
 }
 
-// One vector of each of `count` channels becomes, for every lane, `count` values side by side; up to
-// a vector of zeros behind them. Later lanes may follow at once (pitch = count): what is written too
-// much there is overwritten by what comes after it, the last channels go first.
+// One vector of each of `count` channels becomes, for every lane, `count` values side by side; up
+// to a vector of zeros behind them. Later lanes may follow at once (pitch = count): what is written
+// too much there is overwritten by what comes after it, the last channels go first.
 inline void gather_lanes(const float* const* channels, int64_t count, float* to, int64_t pitch) {
   constexpr int64_t kLanes = lanes<Wide>();
   for (int64_t j = (count - 1) / kLanes * kLanes; j >= 0; j -= kLanes) {

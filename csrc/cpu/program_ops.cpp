@@ -178,7 +178,7 @@ void for_reads(const Program& program, const ProgramStep& step, const Body& body
 
 int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
-// Floats from one channel's row to the next: an odd number of cache lines, so that the channels of a
+// Floats from one channel to the next: an odd number of cache lines, so that the channels of a
 // pixel do not fall into the same few sets of the cache.
 int64_t channel_floats(int64_t floats) {
   const int64_t lines = round_up(floats, kLine) / kLine;
@@ -199,7 +199,8 @@ int64_t macs_of(const Program& program) {
   return macs;
 }
 
-// A place for each value. On patches, values that are never alive together share one.
+// A place for each value. On patches, the rows of a channel lie behind each other, and values that
+// are never alive together share a place.
 struct Layout {
   std::vector<ProgramBuffer> buffers;
   int64_t size = 0;
@@ -225,18 +226,17 @@ Layout layout_of_patches(const Program& program, int64_t lanes) {
                 taken.end());
     std::sort(taken.begin(), taken.end(),
               [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
-    const int64_t margin = value.margin * lanes;
-    const int64_t channel = channel_floats(value.width * lanes + 2 * margin);
+    const int64_t margin = value.margin * lanes, row = value.width * lanes + 2 * margin;
+    const int64_t channel = channel_floats(value.height * row);
     const int64_t guard = round_up(lanes, kLine);  // pixels beside a row are loaded, then dropped
-    const int64_t size = value.height * value.channels * channel + 2 * guard;
+    const int64_t size = value.channels * channel + 2 * guard;
     int64_t begin = 0;
     for (const Taken& other : taken) {
       if (begin + size <= other.begin) break;
       begin = std::max(begin, other.end);
     }
     taken.push_back({begin, begin + size, std::max(last[v], made + 1)});
-    layout.buffers[v] = {begin + guard + margin, value.height, value.channels * channel, channel,
-                         margin};
+    layout.buffers[v] = {begin + guard + margin, value.height, row, channel, margin};
     layout.size = std::max(layout.size, begin + size);
   }
   return layout;
@@ -384,9 +384,9 @@ void refine_patches(const TensorView& canvas, const TensorView& feature, const T
     fail(op, ": the program makes ", made.height * result.factor, "x", made.width * result.factor,
          " px of a patch, which is no multiple of ", patch_size);
   }
-  check_shape({op, "canvas", canvas}, "[B,O,s*H,s*W]",
-              {feature.sizes[0], result.channels, scale * feature.sizes[2],
-               scale * feature.sizes[3]});
+  check_shape(
+      {op, "canvas", canvas}, "[B,O,s*H,s*W]",
+      {feature.sizes[0], result.channels, scale * feature.sizes[2], scale * feature.sizes[3]});
 
   const int64_t lanes = program_rule().first;
   const Layout layout = layout_of_patches(program, lanes);

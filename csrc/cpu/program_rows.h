@@ -69,13 +69,13 @@ inline int64_t list_runs(const Frame& frame, const ProgramStep& step, const Prog
   return count;
 }
 
+// Rows from y on, `vectors` of them in all: more than one row where they lie behind each other.
 inline void convolve(const Frame& frame, const ProgramStep& step, const ProgramBlock& block,
-                     int64_t y) {
+                     int64_t y, int64_t vectors) {
   ConvRun runs[kMostRuns];
   const int64_t num_runs = list_runs(frame, step, block, y, runs);
   const int64_t first = block.left - step.pad;  // of the taps, relative to the pixel
   const int64_t last = first + block.across - 1;
-  const int64_t vectors = frame.computed(step.result) / lanes<Wide>();
   const ConvTaps taps = {block.across,
                          frame.pixel(),
                          lanes<Wide>() * step.stride,
@@ -231,7 +231,8 @@ inline void compute_row(const Frame& frame, const ProgramStep& step, int64_t y) 
   switch (step.kind) {
     case StepKind::kConv:
       for (int64_t b = 0; b < step.num_blocks; ++b) {
-        convolve(frame, step, frame.program.blocks[step.blocks + b], y);
+        convolve(frame, step, frame.program.blocks[step.blocks + b], y,
+                 frame.computed(step.result) / lanes<Wide>());
       }
       break;
     case StepKind::kAct:
@@ -254,18 +255,39 @@ inline void compute_row(const Frame& frame, const ProgramStep& step, int64_t y) 
   clear_margins(frame, step.result, y);
 }
 
-// All rows. A convolution's weights stay in cache while its rows go by.
-inline void compute_step(const Frame& frame, const ProgramStep& step) {
-  const int64_t height = frame.program.values[step.result].height;
-  if (step.kind != StepKind::kConv) {
-    for (int64_t y = 0; y < height; ++y) compute_row(frame, step, y);
-    return;
+// Whether a step computes every pixel from the same pixel of values without margins, so that all
+// rows of a patch are as good as one.
+inline bool rows_join(const Frame& frame, const ProgramStep& step) {
+  const auto joins = [&](int64_t value) { return frame.buffers[value].margin == 0; };
+  bool all = joins(step.result) && step.stride == 1;
+  for (int64_t s = 0; s < step.num_reads; ++s) {
+    all = all && joins(frame.program.segments[step.reads + s].value);
   }
+  if (step.add >= 0) all = all && joins(step.add);
+  if (step.mul >= 0) all = all && joins(step.mul);
   for (int64_t b = 0; b < step.num_blocks; ++b) {
     const ProgramBlock& block = frame.program.blocks[step.blocks + b];
-    for (int64_t y = 0; y < height; ++y) convolve(frame, step, block, y);
+    all = all && block.down == 1 && block.across == 1 && block.top == step.pad &&
+          block.left == step.pad;
   }
-  for (int64_t y = 0; y < height; ++y) clear_margins(frame, step.result, y);
+  return all;
+}
+
+// All rows of patches. A convolution's weights stay in cache while its rows go by.
+inline void compute_step(const Frame& frame, const ProgramStep& step) {
+  const ProgramValue& made = frame.program.values[step.result];
+  if (step.kind != StepKind::kConv) {
+    for (int64_t y = 0; y < made.height; ++y) compute_row(frame, step, y);
+    return;
+  }
+  const bool joined = rows_join(frame, step);
+  const int64_t rows = joined ? 1 : made.height;
+  const int64_t vectors = joined ? made.height * made.width : made.width;
+  for (int64_t b = 0; b < step.num_blocks; ++b) {
+    const ProgramBlock& block = frame.program.blocks[step.blocks + b];
+    for (int64_t y = 0; y < rows; ++y) convolve(frame, step, block, y, vectors);
+  }
+  for (int64_t y = 0; y < made.height; ++y) clear_margins(frame, step.result, y);
 }
 
 SPARSESR_END_ISA

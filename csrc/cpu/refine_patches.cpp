@@ -26,6 +26,34 @@ Group group_at(const RefinePatchesArgs& args, int64_t first) {
   return group;
 }
 
+// Asks for what the group will write, and for the windows of the next one: both lie scattered, and
+// arrive while the group is computed.
+void fetch_ahead(const RefinePatchesArgs& args, const Frame& frame, const Group& group,
+                 const Group& next) {
+  constexpr int64_t kBytes = 64;
+  const ProgramValue& input = frame.program.values[0];
+  const ProgramImage &feature = args.feature, &canvas = args.canvas;
+  const int64_t side = args.scale * args.patch_size;
+  for (int64_t l = 0; l < kLanes; ++l) {
+    for (int64_t u = 0; u < input.height; ++u) {
+      const int64_t y = next.top[l] + u - args.halo;
+      if (y < 0 || y >= args.height) continue;
+      const char* row = feature.data + next.image[l] * feature.image + y * feature.row +
+                        next.left[l] * feature.pixel;
+      for (int64_t i = 0; i < input.width * feature.pixel; i += kBytes) {
+        __builtin_prefetch(row + i);
+      }
+    }
+    for (int64_t u = 0; u < side; ++u) {
+      const int64_t y = args.scale * group.top[l] + u;
+      if (y >= args.scale * args.height) break;
+      const char* row = canvas.data + group.image[l] * canvas.image + y * canvas.row +
+                        args.scale * group.left[l] * canvas.pixel;
+      for (int64_t i = 0; i < side * canvas.pixel; i += kBytes) __builtin_prefetch(row + i, 1);
+    }
+  }
+}
+
 void read_windows(const RefinePatchesArgs& args, const Frame& frame, const Group& group) {
   const ProgramImage& feature = args.feature;
   const ProgramValue& input = frame.program.values[0];
@@ -68,8 +96,8 @@ void write_row(const RefinePatchesArgs& args, const Frame& frame, const Group& g
       if (at >= height) continue;
       char* to = canvas.data + group.image[l] * canvas.image + at * canvas.row +
                  left * canvas.pixel + (planes.planes == 1 ? 0 : plane * canvas.channel);
-      write_elements(scratch + l * args.scratch_pitch,
-                     (room < width ? room : width) * planes.count, to, canvas.dtype, planes.step);
+      write_elements(scratch + l * args.scratch_pitch, (room < width ? room : width) * planes.count,
+                     to, canvas.dtype, planes.step);
     }
   }
 }
@@ -93,7 +121,11 @@ void refine_patches(const RefinePatchesArgs& args) {
   parallel_for(args.threads, groups, [&](int64_t begin, int64_t end, int thread) {
     const Frame frame = {args.program, args.buffers, args.memory + thread * args.memory_size,
                          /*patches=*/true};
-    for (int64_t g = begin; g < end; ++g) refine_group(args, frame, group_at(args, g * kLanes));
+    for (int64_t g = begin; g < end; ++g) {
+      const Group group = group_at(args, g * kLanes);
+      fetch_ahead(args, frame, group, g + 1 < end ? group_at(args, (g + 1) * kLanes) : group);
+      refine_group(args, frame, group);
+    }
   });
 }
 

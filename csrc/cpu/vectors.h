@@ -8,8 +8,14 @@
 
 SPARSESR_BEGIN_ISA
 
+// SPARSESR_WIDE_VECTORS (a check without such a CPU): vectors as long as those of AVX-512, which
+// the compiler puts together from shorter ones.
+#if defined(__AVX512F__) || defined(SPARSESR_WIDE_VECTORS)
+#define SPARSESR_VECTORS_OF_16
+#endif
+
 // `Narrow` serves where so few outputs are wanted that most of a `Wide` would be padding.
-#if defined(__AVX512F__)
+#if defined(SPARSESR_VECTORS_OF_16)
 typedef float Wide __attribute__((vector_size(64)));
 typedef float Narrow __attribute__((vector_size(32)));
 #elif defined(__AVX__)
@@ -24,7 +30,7 @@ typedef Wide Narrow;
 // multiplication.
 #if defined(__AVX512F__)
 #define SPARSESR_KEEP(vector) asm("" : "+v"(vector))
-#elif defined(__SSE2__)
+#elif defined(__SSE2__) && !defined(SPARSESR_VECTORS_OF_16)
 #define SPARSESR_KEEP(vector) asm("" : "+x"(vector))
 #else
 #define SPARSESR_KEEP(vector)
@@ -54,7 +60,7 @@ inline Vector relu(Vector value) {
 }
 
 // Lanes of two vectors, alternating: from their lower and from their upper halves.
-#if defined(__AVX512F__)
+#if defined(SPARSESR_VECTORS_OF_16)
 #define SPARSESR_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define SPARSESR_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif defined(__AVX__)
