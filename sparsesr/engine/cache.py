@@ -12,6 +12,7 @@ from ..ops._program import Shape
 from .blueprint import Blueprint
 from .choice import Facts, facts_of
 from .lowering import Lowered, lower, lower_map
+from .parameters import Binding
 from .steps import UnlowerableError
 
 
@@ -21,13 +22,14 @@ class Entry:
 
     Attributes:
         blueprint: the module when it was lowered.
-        lowered: its program, or None.
+        lowered: its program, or None. binding: where it has its parameters.
         obstacle: why there is none.
         facts: of the program.
     """
 
     blueprint: Blueprint
     lowered: Lowered | None
+    binding: Binding | None
     obstacle: str
     facts: Facts | None
 
@@ -59,11 +61,12 @@ def _enter(module: nn.Module, key: tuple[object, ...], make: Callable[[], Lowere
     try:
         lowered = make()
     except UnlowerableError as error:
-        entry = Entry(blueprint, None, str(error), None)
+        entry = Entry(blueprint, None, None, str(error), None)
     else:
         # Of a map the facts are those of one pixel.
         pixels = lowered.shape[1] * lowered.shape[2] if isinstance(key[0], str) else 1
         facts = facts_of(lowered.program, lowered.weights, lowered.shape, pixels)
-        entry = Entry(blueprint, lowered, "", facts)
+        binding = Binding(lowered.sources, blueprint.modules(module))
+        entry = Entry(blueprint, lowered, binding, "", facts)
     _entries.setdefault(module, {})[key] = entry
     return entry

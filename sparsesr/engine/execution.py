@@ -24,7 +24,6 @@ from .. import ops
 from .._backend import runs_natively
 from . import cache, choice
 from .cache import Entry
-from .parameters import fetch, owned
 
 EXECUTORS = ("auto", "fused", "layered", "off")
 _VARIABLE = "SPARSESR_EXECUTOR"
@@ -63,7 +62,7 @@ def run(module: nn.Module, x: Tensor, method: str = "forward") -> Any:
     if not torch.compiler.is_compiling() and executor() != "off":
         if _obstacle("run_program", x) is None:
             entry = cache.for_maps(module, x.shape[1], method)
-            weights = _weights(entry, module, x)
+            weights = _weights(entry, x)
             if not isinstance(weights, str) and choice.stream_map(entry.facts, x.device.type):
                 return ops.run_program(x, weights, entry.lowered.text)
     return module(x) if method == "forward" else getattr(module, method)(x)
@@ -121,7 +120,7 @@ def plan_patches(
                 f"px: {entry.obstacle}. Use layered, or auto"
             )
         return None
-    weights = _weights(entry, module, feature)
+    weights = _weights(entry, feature)
     if isinstance(weights, str) or not _fits(entry, canvas, feature, patch_size):
         return None
     if wish != "fused" and not choice.fused_patches(entry.facts, feature.device.type):
@@ -193,22 +192,24 @@ def _only_device_modes() -> bool:
     return all(isinstance(mode, torch.utils._device.DeviceContext) for mode in modes)
 
 
-def _weights(entry: Entry, module: nn.Module, x: Tensor) -> list[Tensor] | str:
+def _weights(entry: Entry, x: Tensor) -> list[Tensor] | str:
     """The parameters for a run on ``x``, or why there is none."""
-    if entry.lowered is None:
+    if entry.lowered is None or entry.binding is None:
         return entry.obstacle
-    if entry.blueprint.has_hooks(module):
+    if entry.blueprint.has_hooks():
         return "a module in it has a forward hook"
-    modules = entry.blueprint.modules(module)
-    mine = owned(entry.lowered.sources, modules)
+    mine, dtype, device = entry.binding.owned(), x.dtype, x.device
     for tensor in mine:
-        if type(tensor) not in (nn.Parameter, Tensor):
+        if type(tensor) is not nn.Parameter and type(tensor) is not Tensor:
             return f"a parameter is a {type(tensor).__name__}"
-        if tensor.dtype != x.dtype or tensor.device != x.device:
+        if tensor.dtype != dtype or tensor.device != device:
             return "parameters and input differ in dtype or device"
     if torch.is_grad_enabled() and any(t.requires_grad for t in mine):
         return "a gradient is needed"
-    return fetch(entry.lowered.sources, modules)
+    weights = entry.binding.parameters()
+    if [w.shape for w in weights] != list(entry.lowered.weights):
+        return "a parameter has changed its shape"
+    return weights
 
 
 def _fits(entry: Entry, canvas: Tensor, feature: Tensor, patch_size: int) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from ..ops._program import Program, Shape, map_obstacle, value_shapes
 from . import shape_rules as _shape_rules
-from .parameters import Source, fetch, places
+from .parameters import Binding, Source, places
 from .rules import FUNCTIONS, METHODS, MODULES
 from .simplify import simplified
 from .steps import Steps, UnlowerableError, Value
@@ -44,7 +44,7 @@ class Lowered:
 
     def parameters(self, module: nn.Module) -> list[Tensor]:
         """The parameters of ``module`` as they are now, in the order of the program."""
-        return fetch(self.sources, list(module.modules()))
+        return Binding(self.sources, list(module.modules())).parameters()
 
 
 def lower(module: nn.Module, shape: Shape, method: str = "forward") -> Lowered:

@@ -49,61 +49,92 @@ def places(module: nn.Module) -> dict[int, Place | None]:
     return found
 
 
-def fetch(sources: Sequence[Source], modules: Sequence[nn.Module]) -> list[Tensor]:
-    """The tensors as they are now; a fold is computed again only after a change.
+class Binding:
+    """The parameters of a program in its module, fetched anew at every call.
 
     Args:
-        sources: of a program. modules: all of its module, ``Blueprint.modules``.
+        sources: of the program. modules: all of its module, ``Blueprint.modules``.
     """
-    return [
-        _at(source, modules) if isinstance(source, Place) else _fold(source, modules)
-        for source in sources
-    ]
+
+    def __init__(self, sources: Sequence[Source], modules: Sequence[nn.Module]) -> None:
+        self._own: list[tuple[dict[str, Any], str]] = []
+        for source in sources:
+            if isinstance(source, Place):
+                self._own.append(_slot(source, modules))
+        self._folds = [
+            (i, _Folding(source, modules))
+            for i, source in enumerate(sources)
+            if isinstance(source, Fold)
+        ]
+
+    def owned(self) -> list[Tensor]:
+        """The tensors of the module itself that the program depends on."""
+        found = [tensors[name] for tensors, name in self._own]
+        for _, fold in self._folds:
+            found += fold.inputs()
+        return found
+
+    def parameters(self) -> list[Tensor]:
+        """What the program takes; a fold is computed again only after a change."""
+        found = [tensors[name] for tensors, name in self._own]
+        for i, fold in self._folds:  # ascending: each lands where the program expects it
+            found.insert(i, fold.tensor())
+        return found
 
 
-def owned(sources: Sequence[Source], modules: Sequence[nn.Module]) -> list[Tensor]:
-    """The tensors of the module itself that a program depends on."""
-    found: list[Tensor] = []
-    for source in sources:
-        if isinstance(source, Place):
-            found.append(_at(source, modules))
-        else:
-            found += _fold_inputs(source, modules)
-    return found
-
-
-def _at(place: Place, modules: Sequence[nn.Module]) -> Tensor:
+def _slot(place: Place, modules: Sequence[nn.Module]) -> tuple[dict[str, Any], str]:
     module = modules[place.module]
-    found = module._parameters.get(place.name)
-    tensor: Any = module._buffers.get(place.name) if found is None else found
-    return tensor
+    return (module._parameters if place.name in module._parameters else module._buffers), place.name
 
 
-def _fold_inputs(fold: Fold, modules: Sequence[nn.Module]) -> list[Tensor]:
-    norm: Any = modules[fold.norm]
-    own = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
-    bias = None if fold.bias is None else _at(fold.bias, modules)
-    return [t for t in (_at(fold.weight, modules), *own, bias) if t is not None]
+class _Folding:
+    """A convolution's weight or bias, and the normalisation after it."""
 
+    def __init__(self, fold: Fold, modules: Sequence[nn.Module]) -> None:
+        self._fold = fold
+        self._weight = _slot(fold.weight, modules)
+        self._bias = None if fold.bias is None else _slot(fold.bias, modules)
+        norm = modules[fold.norm]
+        self._eps: float = norm.eps  # type: ignore[assignment]  # the blueprint sees a change
+        self._norm = (norm._buffers, norm._parameters)
 
-def _fold(fold: Fold, modules: Sequence[nn.Module]) -> Tensor:
-    norm: Any = modules[fold.norm]
-    key = (norm.eps, norm.weight is None, fold.bias is None, fold.transposed)
-    pair = _folded.get(key, _fold_inputs(fold, modules), lambda: _compute(fold, modules))
-    return pair[fold.part == "bias"]
+    def inputs(self) -> list[Tensor]:
+        """What it is computed from."""
+        return [t for t in self._sources() if t is not None]
 
+    def tensor(self) -> Tensor:
+        """The folded weight or bias: the same tensor while its inputs stay what they are."""
+        sources = self._sources()
+        key = (self._eps, self._fold.transposed, *(t is None for t in sources))
+        pair = _folded.get(key, self.inputs(), lambda: self._compute(*sources))
+        return pair[self._fold.part == "bias"]
 
-@torch.no_grad()
-def _compute(fold: Fold, modules: Sequence[nn.Module]) -> tuple[Tensor, Tensor]:
-    """w * s and (b - mean) * s + beta, s = gamma / sqrt(var + eps)."""
-    norm: Any = modules[fold.norm]
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias
-    if fold.bias is not None:
-        shift = shift + _at(fold.bias, modules) * scale
-    shape = (1, -1, 1, 1) if fold.transposed else (-1, 1, 1, 1)
-    return (_at(fold.weight, modules) * scale.view(shape)).detach(), shift.detach()
+    def _sources(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]:
+        buffers, parameters = self._norm
+        bias = None if self._bias is None else self._bias[0][self._bias[1]]
+        return (
+            self._weight[0][self._weight[1]],
+            bias,
+            buffers["running_mean"],
+            buffers["running_var"],
+            parameters["weight"],
+            parameters["bias"],
+        )
+
+    @torch.no_grad()
+    def _compute(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """w * s and (b - mean) * s + beta, s = gamma / sqrt(variance + eps)."""
+        scale = (variance + self._eps).rsqrt()
+        scale = scale if gamma is None else scale * gamma
+        shift = (-mean if bias is None else bias - mean) * scale
+        shift = shift if beta is None else shift + beta
+        shape = (1, -1, 1, 1) if self._fold.transposed else (-1, 1, 1, 1)
+        return (weight * scale.view(shape)).detach(), shift.detach()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import ops
+from .. import engine, ops
 
 DEFAULT_K = 1000
 
@@ -131,6 +131,14 @@ class SparseRefine(nn.Module):
         if count == 0:
             index = torch.empty(lr.shape[0], 0, dtype=torch.int32, device=lr.device)
             return RefineOutput(coarse.clone(), coarse, mask, index) if return_details else coarse
+        plan = self.plan(coarse, feature)
+        if plan is not None:
+            if mask is None:
+                index = self._every_patch(lr.shape[0], gh * gw, feature.device)
+            else:
+                index = self.select(mask, count, order, generator)
+            sr = plan.refine_(coarse.clone() if return_details else coarse, feature, index)
+            return RefineOutput(sr, coarse, mask, index) if return_details else sr
         if mask is None:
             index = self._every_patch(lr.shape[0], gh * gw, feature.device)
             patches = self.gather(feature, index)
@@ -160,6 +168,13 @@ class SparseRefine(nn.Module):
     ) -> Tensor:
         """Indices [B,k] int32 of the patches to refine."""
         return ops.select_patches(mask[:, 0], k, order, generator)
+
+    def plan(self, coarse: Tensor, feature: Tensor) -> engine.PatchPlan | None:
+        """How patches are gathered, refined and pasted in one op; None where it takes all three.
+
+        See ``sparsesr.engine.plan_patches``.
+        """
+        return engine.plan_patches(self.refine, coarse, feature, self.patch_size, self.halo)
 
     def gather(self, feature: Tensor, index: Tensor) -> Tensor:
         """The chosen patches with their halo, [B*k,C,p+2h,p+2h]."""
