@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .execution import EXECUTORS, PatchPlan, executor, plan_patches, refine_, run
+from .execution import (
+    EXECUTORS,
+    PatchPlan,
+    executor,
+    plan_patches,
+    refine_,
+    run,
+    why_not_fused,
+    why_not_run,
+)
 from .lowering import Lowered, lower, lower_map
 from .rules import lowers
 from .steps import Steps, UnlowerableError, Value
@@ -21,4 +30,6 @@ __all__ = [
     "plan_patches",
     "refine_",
     "run",
+    "why_not_fused",
+    "why_not_run",
 ]

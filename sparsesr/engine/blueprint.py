@@ -63,11 +63,7 @@ class Blueprint:
             return False
         try:
             for own, size, plain, values, children, modules in self._parts:
-                if (
-                    len(own) != size
-                    or plain(own) != values
-                    or list(children.values()) != modules
-                ):
+                if len(own) != size or plain(own) != values or list(children.values()) != modules:
                     return False
             for own, name, value in self._lists:
                 if own[name] != value:

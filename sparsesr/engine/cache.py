@@ -46,9 +46,7 @@ def for_patches(module: nn.Module, shape: Shape) -> Entry:
 def for_maps(module: nn.Module, channels: int, method: str) -> Entry:
     """The program of a method for maps of any size."""
     key = (method, channels)
-    return _find(module, key) or _enter(
-        module, key, lambda: lower_map(module, channels, method)
-    )
+    return _find(module, key) or _enter(module, key, lambda: lower_map(module, channels, method))
 
 
 def _find(module: nn.Module, key: tuple[object, ...]) -> Entry | None:

@@ -59,13 +59,17 @@ def run(module: nn.Module, x: Tensor, method: str = "forward") -> Any:
         >>> run(nn.Conv2d(3, 8, 3, padding=1), torch.rand(1, 3, 5, 7)).shape
         torch.Size([1, 8, 5, 7])
     """
-    if not torch.compiler.is_compiling() and executor() != "off":
-        if _obstacle("run_program", x) is None:
-            entry = cache.for_maps(module, x.shape[1], method)
-            weights = _weights(entry, x)
-            if not isinstance(weights, str) and choice.stream_map(entry.facts, x.device.type):
-                return ops.run_program(x, weights, entry.lowered.text)
+    if not torch.compiler.is_compiling():
+        found = _map_program(module, x, method)
+        if not isinstance(found, str):
+            return ops.run_program(x, found[1], found[0])
     return module(x) if method == "forward" else getattr(module, method)(x)
+
+
+def why_not_run(module: nn.Module, x: Tensor, method: str = "forward") -> str | None:
+    """Why ``run`` would call the module itself, or None where it would take its program."""
+    found = _map_program(module, x, method)
+    return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)
@@ -107,25 +111,18 @@ def plan_patches(
         RuntimeError: SPARSESR_EXECUTOR=fused, and the module has no program.
         ValueError: SPARSESR_EXECUTOR is not known.
     """
-    if torch.compiler.is_compiling() or (wish := executor()) in ("off", "layered"):
+    if torch.compiler.is_compiling():
         return None
-    if _obstacle("refine_patches_", feature) is not None or canvas.dtype != feature.dtype:
-        return None
-    side = patch_size + 2 * halo
-    entry = cache.for_patches(module, (feature.shape[1], side, side))
-    if entry.lowered is None:
-        if wish == "fused":
-            raise RuntimeError(
-                f"{_VARIABLE}=fused: {type(module).__name__} has no program for patches of {side} "
-                f"px: {entry.obstacle}. Use layered, or auto"
-            )
-        return None
-    weights = _weights(entry, feature)
-    if isinstance(weights, str) or not _fits(entry, canvas, feature, patch_size):
-        return None
-    if wish != "fused" and not choice.fused_patches(entry.facts, feature.device.type):
-        return None
-    return PatchPlan(entry.lowered.text, weights, patch_size, halo)
+    found = _patch_program(module, canvas, feature, patch_size, halo)
+    return found if isinstance(found, PatchPlan) else None
+
+
+def why_not_fused(
+    module: nn.Module, canvas: Tensor, feature: Tensor, patch_size: int, halo: int
+) -> str | None:
+    """Why ``plan_patches`` would give none, or None where it would give a plan."""
+    found = _patch_program(module, canvas, feature, patch_size, halo)
+    return found if isinstance(found, str) else None
 
 
 def refine_(
@@ -149,6 +146,51 @@ def refine_(
         return False
     plan.refine_(canvas, feature, index)
     return True
+
+
+def _map_program(module: nn.Module, x: Tensor, method: str) -> tuple[str, list[Tensor]] | str:
+    """The program and its parameters, or why it is not to run."""
+    if executor() == "off":
+        return f"{_VARIABLE}=off"
+    if (obstacle := _obstacle("run_program", x)) is not None:
+        return obstacle
+    entry = cache.for_maps(module, x.shape[1], method)
+    weights = _weights(entry, x)
+    if isinstance(weights, str):
+        return weights
+    assert entry.lowered is not None
+    assert entry.facts is not None
+    if not choice.stream_map(entry.facts, x.device.type):
+        return "module by module is expected to be faster"
+    return entry.lowered.text, weights
+
+
+def _patch_program(
+    module: nn.Module, canvas: Tensor, feature: Tensor, patch_size: int, halo: int
+) -> PatchPlan | str:
+    """The plan, or why there is none."""
+    wish = executor()
+    if wish in ("off", "layered"):
+        return f"{_VARIABLE}={wish}"
+    if (obstacle := _obstacle("refine_patches_", feature)) is not None:
+        return obstacle
+    side = patch_size + 2 * halo
+    entry = cache.for_patches(module, (feature.shape[1], side, side))
+    if entry.lowered is None and wish == "fused":
+        raise RuntimeError(
+            f"{_VARIABLE}=fused: {type(module).__name__} has no program for windows of {side} px: "
+            f"{entry.obstacle}. Use layered, or auto"
+        )
+    weights = _weights(entry, feature)
+    if isinstance(weights, str):
+        return weights
+    assert entry.lowered is not None
+    assert entry.facts is not None
+    if canvas.dtype != feature.dtype or not _fits(entry, canvas, feature, patch_size):
+        return "what it makes does not fit the image"
+    if wish != "fused" and not choice.fused_patches(entry.facts, feature.device.type):
+        return "layered is expected to be faster"
+    return PatchPlan(entry.lowered.text, weights, patch_size, halo)
 
 
 def _obstacle(op: str, x: Any) -> str | None:

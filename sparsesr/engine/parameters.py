@@ -109,7 +109,9 @@ class _Folding:
         pair = _folded.get(key, self.inputs(), lambda: self._compute(*sources))
         return pair[self._fold.part == "bias"]
 
-    def _sources(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]:
+    def _sources(
+        self,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]:
         buffers, parameters = self._norm
         bias = None if self._bias is None else self._bias[0][self._bias[1]]
         return (

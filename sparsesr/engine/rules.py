@@ -60,7 +60,9 @@ def _method(*names: str) -> Callable[[Given], Given]:
 
 def _map(x: object) -> Value:
     if not isinstance(x, Value) or x.flat:
-        raise UnlowerableError(f"expected a map, got {x!r}" if not isinstance(x, Value) else "a matrix")
+        raise UnlowerableError(
+            f"expected a map, got {x!r}" if not isinstance(x, Value) else "a matrix"
+        )
     return x
 
 
@@ -119,7 +121,9 @@ def _deconv(
         raise UnlowerableError("a transposed convolution with groups, dilation or computed weights")
     stride, padding = _square(stride), _square(padding)
     if weight.shape[2] - 2 * padding + _square(output_padding) != stride:
-        raise UnlowerableError("a transposed convolution whose result is not stride times its input")
+        raise UnlowerableError(
+            "a transposed convolution whose result is not stride times its input"
+        )
     return steps.deconv(_map(x), weight, bias, stride, padding)
 
 
@@ -163,9 +167,7 @@ for _kind, _function, _type in (
     _method(_kind)(_activation(_kind))
     lowers(getattr(torch, f"{_kind}_"))(lambda s, x, k=_kind: _acted(s, x, True, k))
     _method(f"{_kind}_")(lambda s, x, k=_kind: _acted(s, x, True, k))
-    lowers(_type)(
-        lambda s, m, x, k=_kind: _acted(s, x, bool(getattr(m, "inplace", False)), k)
-    )
+    lowers(_type)(lambda s, m, x, k=_kind: _acted(s, x, bool(getattr(m, "inplace", False)), k))
 
 
 @lowers(F.leaky_relu)
@@ -257,7 +259,9 @@ def _softmax_module(steps: Steps, m: nn.Softmax, x: Value) -> Value:
 @lowers(torch.mean)
 @_method("mean")
 def _mean(steps: Steps, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
-    dims = {d % 4 for d in (dim if isinstance(dim, (tuple, list)) else (-1 if dim is None else dim,))}
+    dims = {
+        d % 4 for d in (dim if isinstance(dim, (tuple, list)) else (-1 if dim is None else dim,))
+    }
     if dims != {2, 3}:
         raise UnlowerableError(f"a mean over dimensions {dim}")
     made = steps.mean(_map(x))

@@ -193,5 +193,3 @@ def _same(steps: Steps, x: Value, memory_format: Any = None) -> Value:
 @_method("clone")
 def _clone(steps: Steps, x: Value, memory_format: Any = None) -> Value:
     return Value(x.number, x.shape, x.flat)  # with a memory of its own
-
-

@@ -112,8 +112,10 @@ class Steps:
             "deconv", [x], {**self._parameters(weight, bias), "stride": stride, "pad": pad}
         )
 
-    def act(self, x: Value, kind: str, slope: float = 0.0, parameter: Tensor | None = None) -> Value:
-        """An activation: relu, leaky (with its slope), prelu (with its parameter), sigmoid, tanh."""
+    def act(
+        self, x: Value, kind: str, slope: float = 0.0, parameter: Tensor | None = None
+    ) -> Value:
+        """An activation: relu, leaky with ``slope``, prelu with ``parameter``, sigmoid, tanh."""
         number = -1 if parameter is None else self._number(parameter)
         if parameter is not None and parameter.numel() not in (1, x.shape[0]):
             raise UnlowerableError(f"{parameter.numel()} slopes for {x.shape[0]} channels")

@@ -32,8 +32,9 @@ def profile(
 
     Args:
         net: a model; one that selects patches is timed in six stages (base, mask, select, gather,
-            refine, scatter; the last three are one, "refine", where one op does them all), one that routes pixels in five (encoder, classifier, choice, samplers,
-            average), another as a whole.
+            refine, scatter), or in four where one op does the work of the last three (refine); one
+            that routes pixels in five (encoder, classifier, choice, samplers, average), another as
+            a whole.
         lr_size: LR height and width in pixels; the image is noise.
         k: patches to refine, the model's default when neither ``k`` nor ``budget`` is given; of a
             network that routes pixels, the exponent of the cost.

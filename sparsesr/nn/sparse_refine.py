@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import engine, ops
+from .explain import explain
 
 DEFAULT_K = 1000
 
@@ -201,6 +202,21 @@ class SparseRefine(nn.Module):
     def _every_patch(self, batch: int, cells: int, device: torch.device) -> Tensor:
         index = torch.arange(cells, dtype=torch.int32, device=device)
         return index.repeat(batch, 1)
+
+    def explain(self, lr_size: tuple[int, int] | None = None, k: int | None = None) -> str:
+        """How each network runs and why, its program, what it moves and what it multiplies.
+
+        Args:
+            lr_size: (H, W) of the LR image that multiply-adds are counted for; 96 x 96 by default.
+            k: patches refined, ``self.k`` by default.
+
+        Example:
+            >>> import sparsesr
+            >>> net = sparsesr.create_model("fsrcnn-mga", scale=4).eval()
+            >>> print(net.explain((120, 160), k=300).splitlines()[-1])
+            equal in multiply-adds at 11% of the patches
+        """
+        return explain(self, lr_size, k)
 
     def extra_repr(self) -> str:
         """Scale and patch geometry, for ``repr``."""

@@ -88,6 +88,4 @@ class SubPixelConvTranspose2d(nn.ConvTranspose2d):
 
 @lowers(SubPixelConvTranspose2d)
 def _lowered(steps: Steps, module: SubPixelConvTranspose2d, x: Value) -> Value:
-    return steps.deconv(
-        x, module.weight, module.bias, module.stride[0], int(module.padding[0])
-    )
+    return steps.deconv(x, module.weight, module.bias, module.stride[0], int(module.padding[0]))
