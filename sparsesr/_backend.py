@@ -128,6 +128,26 @@ def implementation(op: str, first: torch.Tensor) -> Callable[..., Any]:
     return found
 
 
+def runs_natively(op: str, first: torch.Tensor) -> bool:
+    """Whether the requested backend runs ``op`` on its ``first`` tensor without the reference.
+
+    Example:
+        >>> with use_backend("reference"):
+        ...     runs_natively("gather_patches", torch.zeros(1, 1, 4, 4))
+        False
+    """
+    name = requested_backend()
+    candidates = _preference(op, first) if name == "auto" else (name,)
+    return any(
+        candidate != "reference"
+        and _missing(candidate) is None
+        and first.device.type in _module(candidate).DEVICES
+        and _find(candidate, op) is not None
+        and _computes(candidate, op, first.dtype)
+        for candidate in candidates
+    )
+
+
 _requested: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "sparsesr_backend", default=None
 )

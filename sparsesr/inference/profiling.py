@@ -32,8 +32,9 @@ def profile(
 
     Args:
         net: a model; one that selects patches is timed in six stages (base, mask, select, gather,
-            refine, scatter), one that routes pixels in five (encoder, classifier, choice, samplers,
-            average), another as a whole.
+            refine, scatter), or in four where one op does the work of the last three (refine); one
+            that routes pixels in five (encoder, classifier, choice, samplers, average), another as
+            a whole.
         lr_size: LR height and width in pixels; the image is noise.
         k: patches to refine, the model's default when neither ``k`` nor ``budget`` is given; of a
             network that routes pixels, the exponent of the cost.
@@ -127,13 +128,19 @@ def _stages(upscaler: Upscaler, lr: Tensor) -> tuple[int | None, dict[str, Thunk
     with torch.inference_mode(), backend_choice(upscaler.backend):
         coarse, feature = net.coarse_and_feature(lr)
         mask = net.score(feature)
+        plan = net.plan(coarse, feature)
         windows = net.gather(feature, index)
         refined = net.refine(windows)
     side = net.scale * net.patch_size
-    return count, {
+    stages: dict[str, Thunk] = {
         "base": lambda: net.coarse_and_feature(lr),
         "mask": lambda: net.score(feature),
         "select": lambda: net.select(mask, count),
+    }
+    if plan is not None and count > 0:
+        return count, {**stages, "refine": lambda: plan.refine_(coarse, feature, index)}
+    return count, {
+        **stages,
         "gather": lambda: net.gather(feature, index),
         "refine": lambda: net.refine(windows),
         "scatter": lambda: ops.scatter_patches_(coarse, refined, index, side),
@@ -147,12 +154,12 @@ def _routing_stages(net: PixelRouter, upscaler: Upscaler, lr: Tensor) -> dict[st
     costs, heavy = net.costs(lr_size, size), first_heavy_class(net.classes)
     with torch.inference_mode(), backend_choice(upscaler.backend):
         places = pixel_places(lr_size, size, lr.device)
-        feature = net.encoder(lr - net.mean)
+        feature = net.encode(lr)
         logits = net.classify(feature, places)
         class_map = net.choose(logits, costs, **options)
         image = net.sample(feature, class_map, places, lr)
     return {
-        "encoder": lambda: net.encoder(lr - net.mean),
+        "encoder": lambda: net.encode(lr),
         "classifier": lambda: net.classify(feature, places),
         "choice": lambda: net.choose(logits, costs, **options),
         "samplers": lambda: net.sample(feature, class_map, places, lr),

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..engine import Steps, Value, lowers
 from ..nn.sparse_refine import check_image
 from .registry import register
 
@@ -56,6 +57,11 @@ class FusingConv1x1(nn.Conv2d):
         for x, weight in zip(maps[1:], weights[1:], strict=True):
             total += F.conv2d(x, weight)
         return total
+
+
+@lowers(FusingConv1x1)
+def _fused(steps: Steps, module: FusingConv1x1, maps: list[Value]) -> Value:
+    return steps.conv(steps.concat(maps), module.weight)
 
 
 def _fusion(count: int, channels: int) -> nn.Sequential:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..engine import Steps, Value, lowers
+
 RESIDUALS = ("dynamic", "last", "all")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda r: r,
@@ -185,6 +187,11 @@ class DepthToSpace(nn.Module):
         cells = x.reshape(batch, s, s, channels // s**2, height, width)
         pixels = cells.permute(0, 3, 4, 1, 5, 2)  # [B, c, H, dy, W, dx]
         return pixels.reshape(batch, channels // s**2, height * s, width * s)
+
+
+@lowers(DepthToSpace)
+def _shuffled(steps: Steps, module: DepthToSpace, x: Value) -> Value:
+    return steps.shuffle(x, module.scale, order="tf")
 
 
 class Upsampler(nn.Sequential):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .. import engine
 from .sparse_refine import RefineOutput, check_image
 
 
@@ -56,6 +57,7 @@ class DenseRefine(nn.Module):
         check_image(lr)
         if return_details:
             coarse, feature = self.base(lr)
-            return RefineOutput(self.refine(feature), coarse, None, None)
-        features = getattr(self.base, "features", None)
-        return self.refine(self.base(lr)[1] if features is None else features(lr))
+            return RefineOutput(engine.run(self.refine, feature), coarse, None, None)
+        lean = hasattr(self.base, "features")
+        feature = engine.run(self.base, lr, "features") if lean else self.base(lr)[1]
+        return engine.run(self.refine, feature)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import engine
+
 
 class MaskPredictor(nn.Module):
     """Scores every patch of a feature map by the error its coarse restoration is expected to have.
@@ -64,11 +66,14 @@ class MaskPredictor(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:  # [B, C, H, W] -> [B, 1, Gh, Gw]
         """Scores of all patches, unbounded floats."""
-        logits = self.conv2(self.act(self.conv1(feature)))  # [B, 2, H, W]
-        one_channel = logits.shape[1] == 1
-        probability = logits.sigmoid() if one_channel else logits.softmax(1)[:, 1:]  # [B, 1, H, W]
+        probability = engine.run(self, feature, "probability")
         pooled = F.avg_pool2d(probability, self.patch_size, ceil_mode=True)  # [B, 1, Gh, Gw]
         return self._dynamic_conv(self.pool_act(pooled))
+
+    def probability(self, feature: Tensor) -> Tensor:  # [B, C, H, W] -> [B, 1, H, W]
+        """How much each pixel would gain, in [0, 1]: all that runs at the size of the feature."""
+        logits = self.conv2(self.act(self.conv1(feature)))  # [B, 2, H, W]
+        return logits.sigmoid() if self.conv2.out_channels == 1 else logits.softmax(1)[:, 1:]
 
     def _dynamic_conv(self, m: Tensor) -> Tensor:  # [B, 1, Gh, Gw]
         batch, _, gh, gw = m.shape

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import ops
+from .. import engine, ops
 from .pixel_classes import (
     classes_adaptively,
     classes_by_budget,
@@ -168,7 +168,7 @@ class PixelRouter(nn.Module):
         hr_size = self.output_size(lr.shape[-2:], scale, size)
         check_routing(k, adaptive, budget)
         places = pixel_places((lr.shape[-2], lr.shape[-1]), hr_size, lr.device)
-        feature = self.encoder(lr - self.mean.to(lr.dtype))
+        feature = self.encode(lr)
         if self.training:
             if k is not None or adaptive or budget is not None:
                 raise ValueError(
@@ -205,6 +205,10 @@ class PixelRouter(nn.Module):
         if pair[0] < h or pair[1] < w:
             raise ValueError(f"expected size of at least {h}x{w}, the LR image, got {pair}")
         return pair[0], pair[1]
+
+    def encode(self, lr: Tensor) -> Tensor:
+        """Feature map [B,C,h,w]."""
+        return engine.run(self.encoder, lr - self.mean.to(lr.dtype))
 
     def classify(self, feature: Tensor, places: Places) -> Tensor:
         """Logits [B,M,H,W] of every HR pixel."""

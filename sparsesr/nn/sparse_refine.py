@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import ops
+from .. import engine, ops
+from .explain import explain
 
 DEFAULT_K = 1000
 
@@ -131,6 +132,14 @@ class SparseRefine(nn.Module):
         if count == 0:
             index = torch.empty(lr.shape[0], 0, dtype=torch.int32, device=lr.device)
             return RefineOutput(coarse.clone(), coarse, mask, index) if return_details else coarse
+        plan = self.plan(coarse, feature)
+        if plan is not None:
+            if mask is None:
+                index = self._every_patch(lr.shape[0], gh * gw, feature.device)
+            else:
+                index = self.select(mask, count, order, generator)
+            sr = plan.refine_(coarse.clone() if return_details else coarse, feature, index)
+            return RefineOutput(sr, coarse, mask, index) if return_details else sr
         if mask is None:
             index = self._every_patch(lr.shape[0], gh * gw, feature.device)
             patches = self.gather(feature, index)
@@ -161,6 +170,13 @@ class SparseRefine(nn.Module):
         """Indices [B,k] int32 of the patches to refine."""
         return ops.select_patches(mask[:, 0], k, order, generator)
 
+    def plan(self, coarse: Tensor, feature: Tensor) -> engine.PatchPlan | None:
+        """How patches are gathered, refined and pasted in one op; None where it takes all three.
+
+        See ``sparsesr.engine.plan_patches``.
+        """
+        return engine.plan_patches(self.refine, coarse, feature, self.patch_size, self.halo)
+
     def gather(self, feature: Tensor, index: Tensor) -> Tensor:
         """The chosen patches with their halo, [B*k,C,p+2h,p+2h]."""
         return ops.gather_patches(feature, index, self.patch_size, self.halo)
@@ -186,6 +202,21 @@ class SparseRefine(nn.Module):
     def _every_patch(self, batch: int, cells: int, device: torch.device) -> Tensor:
         index = torch.arange(cells, dtype=torch.int32, device=device)
         return index.repeat(batch, 1)
+
+    def explain(self, lr_size: tuple[int, int] | None = None, k: int | None = None) -> str:
+        """How each network runs and why, its program, what it moves and what it multiplies.
+
+        Args:
+            lr_size: (H, W) of the LR image that multiply-adds are counted for; 96 x 96 by default.
+            k: patches refined, ``self.k`` by default.
+
+        Example:
+            >>> import sparsesr
+            >>> net = sparsesr.create_model("fsrcnn-mga", scale=4).eval()
+            >>> print(net.explain((120, 160), k=300).splitlines()[-1])
+            equal in multiply-adds at 11% of the patches
+        """
+        return explain(self, lr_size, k)
 
     def extra_repr(self) -> str:
         """Scale and patch geometry, for ``repr``."""

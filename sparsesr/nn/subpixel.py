@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..engine import Steps, Value, lowers
+
 
 class SubPixelConvTranspose2d(nn.ConvTranspose2d):
     """``nn.ConvTranspose2d`` with the same parameters and result, computed at the input resolution.
@@ -82,3 +84,8 @@ class SubPixelConvTranspose2d(nn.ConvTranspose2d):
         weight = phases.permute(1, 3, 5, 0, 2, 4).reshape(cout * stride**2, cin, taps, taps)
         bias = None if self.bias is None else self.bias.repeat_interleave(stride**2)
         return weight, bias
+
+
+@lowers(SubPixelConvTranspose2d)
+def _lowered(steps: Steps, module: SubPixelConvTranspose2d, x: Value) -> Value:
+    return steps.deconv(x, module.weight, module.bias, module.stride[0], int(module.padding[0]))

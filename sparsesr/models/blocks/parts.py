@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import engine
+
 
 class BaseNet(nn.Module):
     """lr [B,3,H,W] -> (coarse [B,3,sH,sW], feature [B,C,H,W]).
@@ -29,8 +31,8 @@ class BaseNet(nn.Module):
 
     def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Coarse image and feature map."""
-        feature = self.features(lr)
-        coarse = self.upsampler(feature)
+        feature = engine.run(self, lr, "features")
+        coarse = engine.run(self.upsampler, feature)
         if self.image_skip:
             coarse = coarse + F.interpolate(
                 lr, scale_factor=float(self.scale), mode="bilinear", align_corners=False

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...engine import Steps, Value, lowers
+
 # Wrapped: in a torch.fx graph each is one call, whose branch is taken when the size is known. That
 # holds for calls through this module (`sizes.at_least`), not for names imported from it.
 
@@ -36,3 +38,13 @@ def to_even(x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, H + H % 2, W + W % 2
     if rows == 0 and cols == 0:
         return x
     return F.pad(x, (0, cols, 0, rows), mode="replicate")
+
+
+@lowers(at_least)
+def _at_least(steps: Steps, x: Value, side: int) -> Value:
+    return steps.pad(x, max(side - x.shape[1], 0), max(side - x.shape[2], 0))
+
+
+@lowers(to_even)
+def _to_even(steps: Steps, x: Value) -> Value:
+    return steps.pad(x, x.shape[1] % 2, x.shape[2] % 2)
