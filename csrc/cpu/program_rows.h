@@ -69,16 +69,18 @@ inline int64_t list_runs(const Frame& frame, const ProgramStep& step, const Prog
   return count;
 }
 
-// Rows from y on, `vectors` of them in all: more than one row where they lie behind each other.
+// Vectors [begin, begin + vectors) of row y, and of those behind it where rows join.
 inline void convolve(const Frame& frame, const ProgramStep& step, const ProgramBlock& block,
-                     int64_t y, int64_t vectors) {
+                     int64_t y, int64_t begin, int64_t vectors) {
+  constexpr int64_t kLanes = lanes<Wide>();
   ConvRun runs[kMostRuns];
   const int64_t num_runs = list_runs(frame, step, block, y, runs);
+  for (int64_t r = 0; r < num_runs; ++r) runs[r].x += begin * kLanes * step.stride;
   const int64_t first = block.left - step.pad;  // of the taps, relative to the pixel
   const int64_t last = first + block.across - 1;
   const ConvTaps taps = {block.across,
                          frame.pixel(),
-                         lanes<Wide>() * step.stride,
+                         kLanes * step.stride,
                          frame.patches && step.stride == 1 && first == -1,
                          frame.patches && step.stride == 1 && last == 1,
                          vectors};
@@ -87,7 +89,7 @@ inline void convolve(const Frame& frame, const ProgramStep& step, const ProgramB
   ConvTarget to = {bias, bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0};
   const auto at_block = [&](int64_t value, int64_t& channel) {
     channel = frame.buffers[value].channel;
-    return frame.row(value, y) + block.first * channel;
+    return frame.row(value, y) + block.first * channel + begin * kLanes;
   };
   if (step.add >= 0) to.add = at_block(step.add, to.add_channel);
   if (step.mul >= 0) to.mul = at_block(step.mul, to.mul_channel);
@@ -227,13 +229,55 @@ inline void copy_pixels(const Frame& frame, const ProgramStep& step, int64_t y) 
   }
 }
 
+// Asks for what a convolution reads for vectors [begin, begin + count) of row y. The rows of a
+// map's values lie too far apart to be foreseen by the CPU, and too many between two uses to stay
+// near.
+inline void fetch_chunk(const Frame& frame, const ProgramStep& step, int64_t down, int64_t y,
+                        int64_t begin, int64_t count) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(float));
+  const int64_t first = begin * lanes<Wide>(), last = first + count * lanes<Wide>();
+  for (int64_t s = 0; s < step.num_reads; ++s) {
+    const ProgramSegment& segment = frame.program.segments[step.reads + s];
+    const int64_t channel = frame.buffers[segment.value].channel;
+    for (int64_t t = 0; t < down; ++t) {
+      const int64_t at = y - step.pad + t;
+      if (at < 0 || at >= frame.program.values[segment.value].height) continue;
+      const float* row = frame.row(segment.value, at) + segment.first * channel;
+      for (int64_t c = 0; c < segment.count; ++c, row += channel) {
+        for (int64_t i = first; i < last; i += kLine) __builtin_prefetch(row + i, 0, 3);
+      }
+    }
+  }
+}
+
+// A row of a map: all outputs of a few pixels before the next, so that what they read stays near
+// while the weights go by.
+inline void convolve_in_chunks(const Frame& frame, const ProgramStep& step, int64_t y) {
+  constexpr int64_t kBytes = 12 * 1024, kLeast = 4;
+  const int64_t vectors = frame.computed(step.result) / lanes<Wide>();
+  const ProgramBlock* blocks = frame.program.blocks + step.blocks;
+  const int64_t read = blocks->in_count * blocks->down * static_cast<int64_t>(sizeof(Wide));
+  const int64_t chunk = kBytes / read > kLeast ? kBytes / read / kLeast * kLeast : kLeast;
+  int64_t down = 0;
+  for (int64_t b = 0; b < step.num_blocks; ++b) {
+    const int64_t rows = blocks[b].top + blocks[b].down;
+    down = rows > down ? rows : down;
+  }
+  for (int64_t begin = 0; begin < vectors; begin += chunk) {
+    const int64_t left = vectors - begin, next = left - chunk;
+    if (next > 0) {
+      fetch_chunk(frame, step, down, y, begin + chunk, next < chunk ? next : chunk);
+    }
+    for (int64_t b = 0; b < step.num_blocks; ++b) {
+      convolve(frame, step, blocks[b], y, begin, left < chunk ? left : chunk);
+    }
+  }
+}
+
 inline void compute_row(const Frame& frame, const ProgramStep& step, int64_t y) {
   switch (step.kind) {
     case StepKind::kConv:
-      for (int64_t b = 0; b < step.num_blocks; ++b) {
-        convolve(frame, step, frame.program.blocks[step.blocks + b], y,
-                 frame.computed(step.result) / lanes<Wide>());
-      }
+      convolve_in_chunks(frame, step, y);
       break;
     case StepKind::kAct:
     case StepKind::kAdd:
@@ -285,7 +329,7 @@ inline void compute_step(const Frame& frame, const ProgramStep& step) {
   const int64_t vectors = joined ? made.height * made.width : made.width;
   for (int64_t b = 0; b < step.num_blocks; ++b) {
     const ProgramBlock& block = frame.program.blocks[step.blocks + b];
-    for (int64_t y = 0; y < rows; ++y) convolve(frame, step, block, y, vectors);
+    for (int64_t y = 0; y < rows; ++y) convolve(frame, step, block, y, 0, vectors);
   }
   for (int64_t y = 0; y < made.height; ++y) clear_margins(frame, step.result, y);
 }
