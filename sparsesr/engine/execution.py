@@ -199,9 +199,9 @@ def _obstacle(op: str, x: Any) -> str | None:
         return "the input is no plain map [N, C, H, W]"
     if x.requires_grad and torch.is_grad_enabled():
         return "a gradient is needed"
-    return _watched(x.device.type) or (
-        None if natively(op, x) else f"no backend computes {op} natively here"
-    )
+    if not natively(op, x):
+        return f"no backend computes {op} natively here"
+    return _watched(x.device.type)
 
 
 def natively(op: str, x: Tensor) -> bool:

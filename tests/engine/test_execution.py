@@ -192,7 +192,7 @@ def test_modes_and_transforms(calls: list) -> None:
         with torch.autograd.forward_ad.dual_level():
             net(lr)
         with torch.autocast("cpu", torch.bfloat16):
-            net(lr.float())
+            _net("fsrcnn", "dnet").float()(lr.float())
         torch.jit.trace(net, lr, check_trace=False)
         assert not calls
         with torch.device("cpu"):
