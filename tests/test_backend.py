@@ -116,3 +116,17 @@ def test_a_dtype_that_a_backend_lacks() -> None:
         masked_conv2d(x, weight, None, mask)
     with sparsesr.use_backend("auto"):
         torch.testing.assert_close(masked_conv2d(x, weight, None, mask), expected)
+
+
+def test_whether_an_op_runs_natively(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(1, 2, 5, 4)
+    native = _backend._missing("cpu") is None
+    assert _backend.runs_natively("masked_conv2d", x) == native
+    assert not _backend.runs_natively("masked_conv2d", x.double())  # a dtype it lacks
+    assert not _backend.runs_natively("masked_conv2d", x.to("meta"))
+    assert not _backend.runs_natively("no_such_op", x)
+    with sparsesr.use_backend("reference"):
+        assert not _backend.runs_natively("masked_conv2d", x)
+    monkeypatch.setattr(_backend, "_missing", lambda name: None)
+    with sparsesr.use_backend("cuda"):
+        assert not _backend.runs_natively("masked_conv2d", x)  # another device, and no error

@@ -66,6 +66,7 @@ def environment() -> dict[str, Any]:
             for state in sparsesr.backends()
         ],
         "SPARSESR_BACKEND": os.environ.get("SPARSESR_BACKEND"),
+        "SPARSESR_EXECUTOR": os.environ.get("SPARSESR_EXECUTOR"),
         "native": _native(),
         "weights": sorted(sparsesr.models.shipped_weights()),
         "packages": {extra: {n: _version(n) for n in names} for extra, names in _EXTRAS.items()},

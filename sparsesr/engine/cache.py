@@ -34,37 +34,61 @@ class Entry:
     facts: Facts | None
 
 
+_KEPT = 4  # forms of one module (training or not, full or not) that are remembered
+_PATIENCE = 64  # structures after which a module is taken for one that changes at every call
+
+
+class _Forms:
+    """What became of a module for one kind of input, the form met last in front."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.lowered = 0
+
+
 # Beside the modules: copies and pickles of them know nothing of it.
-_entries: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Entry]] = WeakKeyDictionary()
+_entries: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], _Forms]] = WeakKeyDictionary()
 
 
 def for_patches(module: nn.Module, shape: Shape) -> Entry:
     """The program of ``module.forward`` for windows [C, p+2h, p+2h]."""
-    return _find(module, (shape,)) or _enter(module, (shape,), lambda: lower(module, shape))
+    return _find(module, (shape,), lambda: lower(module, shape))
 
 
 def for_maps(module: nn.Module, channels: int, method: str) -> Entry:
     """The program of a method for maps of any size."""
-    key = (method, channels)
-    return _find(module, key) or _enter(module, key, lambda: lower_map(module, channels, method))
+    return _find(module, (method, channels), lambda: lower_map(module, channels, method))
 
 
-def _find(module: nn.Module, key: tuple[object, ...]) -> Entry | None:
-    entry = _entries.get(module, {}).get(key)
-    return entry if entry is not None and entry.blueprint.fits(module) else None
+def _find(module: nn.Module, key: tuple[object, ...], make: Callable[[], Lowered]) -> Entry:
+    table = _entries.get(module)
+    if table is None:
+        table = _entries.setdefault(module, {})
+    forms = table.setdefault(key, _Forms())
+    for i, entry in enumerate(forms.entries):
+        if entry.blueprint.fits(module):
+            if i > 0:
+                forms.entries = [entry, *(e for e in forms.entries if e is not entry)]
+            return entry
+    forms.lowered += 1
+    if forms.lowered > _PATIENCE:
+        return _restless(module)
+    entry = _enter(module, isinstance(key[0], str), make)
+    forms.entries = [entry, *forms.entries[: _KEPT - 1]]
+    return entry
 
 
-def _enter(module: nn.Module, key: tuple[object, ...], make: Callable[[], Lowered]) -> Entry:
+def _enter(module: nn.Module, is_map: bool, make: Callable[[], Lowered]) -> Entry:
     blueprint = Blueprint(module)
     try:
         lowered = make()
     except UnlowerableError as error:
-        entry = Entry(blueprint, None, None, str(error), None)
-    else:
-        # Of a map the facts are those of one pixel.
-        pixels = lowered.shape[1] * lowered.shape[2] if isinstance(key[0], str) else 1
-        facts = facts_of(lowered.program, lowered.weights, lowered.shape, pixels)
-        binding = Binding(lowered.sources, blueprint.modules(module))
-        entry = Entry(blueprint, lowered, binding, "", facts)
-    _entries.setdefault(module, {})[key] = entry
-    return entry
+        return Entry(blueprint, None, None, str(error), None)
+    # Of a map the facts are those of one pixel.
+    pixels = lowered.shape[1] * lowered.shape[2] if is_map else 1
+    facts = facts_of(lowered.program, lowered.weights, lowered.shape, pixels)
+    return Entry(blueprint, lowered, Binding(lowered.sources, blueprint.modules(module)), "", facts)
+
+
+def _restless(module: nn.Module) -> Entry:
+    return Entry(Blueprint(module), None, None, "its structure changes from call to call", None)

@@ -152,7 +152,7 @@ def _map_program(module: nn.Module, x: Tensor, method: str) -> tuple[str, list[T
     """The program and its parameters, or why it is not to run."""
     if executor() == "off":
         return f"{_VARIABLE}=off"
-    if (obstacle := _obstacle("run_program", x)) is not None:
+    if (obstacle := _obstacle("run_program", module, x)) is not None:
         return obstacle
     entry = cache.for_maps(module, x.shape[1], method)
     weights = _weights(entry, x)
@@ -172,7 +172,7 @@ def _patch_program(
     wish = executor()
     if wish in ("off", "layered"):
         return f"{_VARIABLE}={wish}"
-    if (obstacle := _obstacle("refine_patches_", feature)) is not None:
+    if (obstacle := _obstacle("refine_patches_", module, feature)) is not None:
         return obstacle
     side = patch_size + 2 * halo
     entry = cache.for_patches(module, (feature.shape[1], side, side))
@@ -193,15 +193,19 @@ def _patch_program(
     return PatchPlan(entry.lowered.text, weights, patch_size, halo)
 
 
-def _obstacle(op: str, x: Any) -> str | None:
-    """Why no program may run on ``x`` now, whatever the module."""
+def _obstacle(op: str, module: nn.Module, x: Any) -> str | None:
+    """Why no program may run now, whatever the module computes."""
+    if torch.jit.is_tracing():
+        return "torch.jit is tracing"
     if type(x) is not Tensor or x.dim() != 4 or x.numel() == 0:
         return "the input is no plain map [N, C, H, W]"
     if x.requires_grad and torch.is_grad_enabled():
         return "a gradient is needed"
-    return _watched(x.device.type) or (
-        None if natively(op, x) else f"no backend computes {op} natively here"
-    )
+    if not natively(op, x):
+        return f"no backend computes {op} natively here"
+    if module.__dict__.get("_is_replica"):
+        return "DataParallel makes another module for every call"
+    return _watched(x.device.type)
 
 
 def natively(op: str, x: Tensor) -> bool:
@@ -211,8 +215,6 @@ def natively(op: str, x: Tensor) -> bool:
 
 def _watched(device: str) -> str | None:
     """A transform or a mode that would see, or change, what a module does."""
-    if torch.jit.is_tracing():
-        return "torch.jit is tracing"
     if torch.is_autocast_enabled(device):
         return "autocast is on"
     if torch._C._len_torch_dispatch_stack() > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -106,32 +107,24 @@ class _Folding:
         """The folded weight or bias: the same tensor while its inputs stay what they are."""
         sources = self._sources()
         key = (self._eps, self._fold.transposed, *(t is None for t in sources))
-        pair = _folded.get(key, self.inputs(), lambda: self._compute(*sources))
+        pair = _folded.get(key, self.inputs(), partial(self._compute, *sources))
         return pair[self._fold.part == "bias"]
 
-    def _sources(
-        self,
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]:
+    def _sources(self) -> list[Any]:
+        """Weight and bias of the convolution; mean, variance, weight and bias of the norm."""
         buffers, parameters = self._norm
-        bias = None if self._bias is None else self._bias[0][self._bias[1]]
-        return (
+        return [
             self._weight[0][self._weight[1]],
-            bias,
+            None if self._bias is None else self._bias[0][self._bias[1]],
             buffers["running_mean"],
             buffers["running_var"],
             parameters["weight"],
             parameters["bias"],
-        )
+        ]
 
     @torch.no_grad()
     def _compute(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        mean: Tensor,
-        variance: Tensor,
-        gamma: Tensor | None,
-        beta: Tensor | None,
+        self, weight: Tensor, bias: Any, mean: Tensor, variance: Tensor, gamma: Any, beta: Any
     ) -> tuple[Tensor, Tensor]:
         """w * s and (b - mean) * s + beta, s = gamma / sqrt(variance + eps)."""
         scale = (variance + self._eps).rsqrt()

@@ -192,7 +192,7 @@ def test_modes_and_transforms(calls: list) -> None:
         with torch.autograd.forward_ad.dual_level():
             net(lr)
         with torch.autocast("cpu", torch.bfloat16):
-            net(lr.float())
+            _net("fsrcnn", "dnet").float()(lr.float())
         torch.jit.trace(net, lr, check_trace=False)
         assert not calls
         with torch.device("cpu"):
@@ -275,6 +275,34 @@ def test_training_mode_matters_where_it_does(calls: list) -> None:
     assert small("fsrcnn", "mga", 2).training
     small("fsrcnn", "mga", 2)(torch.rand(1, 3, 8, 8), k=1)
     assert len(calls) > 2  # nothing in it knows of training
+
+
+@torch.no_grad()
+def test_forms_are_remembered_and_counters_end_it(
+    calls: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.count = nn.Conv2d(3, 4, 1).double(), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.count += 1
+            return self.conv(x)
+
+    made: list[int] = []
+    lower_map = cache.lower_map
+    monkeypatch.setattr(cache, "lower_map", lambda *a: made.append(1) or lower_map(*a))
+    conv, lr = nn.Conv2d(3, 4, 1).double(), _image(4, 4)
+    for i in range(10):
+        engine.run(conv.train(i % 2 == 0), lr)
+    assert len(made) == 2
+    net = Counting()
+    for _ in range(cache._PATIENCE + 20):
+        net.count += 1
+        engine.run(net, lr)
+    assert len(made) == 2 + cache._PATIENCE
+    assert "changes from call to call" in str(engine.why_not_run(net, lr))
 
 
 @torch.no_grad()
