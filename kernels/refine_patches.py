@@ -107,7 +107,8 @@ def refine_patches_conv(
         )
     _, inputs, outputs = filters.shape
     own = outputs // geometry.groups
-    sizes = _block_sizes(rows, inputs, own, source.dtype)
+    spread = scatters or geometry.factor > 1
+    sizes = _block_sizes(rows, inputs, own, source.dtype, spread)
     grid = (
         triton.cdiv(rows, sizes["BLOCK_M"]),
         triton.cdiv(own, sizes["BLOCK_N"]),
@@ -166,17 +167,22 @@ def refine_patches_conv(
     )
 
 
-def _block_sizes(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> dict[str, int | bool]:
-    """The tile; float32 takes multiply-adds, of which four warps would spill registers."""
+def _block_sizes(
+    rows: int, inputs: int, outputs: int, dtype: torch.dtype, spread: bool
+) -> dict[str, int | bool]:
+    """The tile. Registers would spill without eight warps of float32, which takes multiply-adds,
+    or of stores that are ``spread``, each with an address of its own; these have half the rows.
+    """
     single, interpreted = dtype == torch.float32, triton.knobs.runtime.interpret
     deep = not single and triton.cdiv(inputs, 16) % 2 == 0  # whole steps of 32 inputs
     most = min(INTERPRETED_ROWS, max(16, triton.next_power_of_2(rows)))
     return {
-        "BLOCK_M": most if interpreted else ROWS,
+        "BLOCK_M": most if interpreted else ROWS // 2 if spread else ROWS,
         "BLOCK_N": min(64, max(16, triton.next_power_of_2(outputs))),
         "BLOCK_K": 32 if deep else 16,
-        "WIDEN": interpreted and dtype == torch.bfloat16,  # which the interpreter multiplies wrongly
-        "num_warps": 8 if single else 4,
+        "WIDEN": interpreted
+        and dtype == torch.bfloat16,  # which the interpreter multiplies wrongly
+        "num_warps": 8 if single or spread else 4,
     }
 
 
@@ -187,7 +193,15 @@ def _vector(x: Tensor) -> int:
 
 
 @triton.jit
-def activated(value, slopes, parameter, known, ACT: tl.constexpr, SLOPE: tl.constexpr, ONE: tl.constexpr):  # fmt: skip  # noqa: E501
+def activated(
+    value,  # [rows, columns] float32
+    slopes,
+    parameter,  # [columns], which of the slopes
+    known,
+    ACT: tl.constexpr,
+    SLOPE: tl.constexpr,
+    ONE: tl.constexpr,
+):
     """``value`` after the activation; NaN stays NaN."""
     if ACT == "relu":
         value = tl.where(value < 0, 0.0, value)
@@ -387,7 +401,9 @@ def refine_patches_fwd_kernel(
         u = (cell_col * MADE_W + x) * FACTOR
         corner = image.to(tl.int64) * out_image + v.to(tl.int64) * out_row
         corner += u.to(tl.int64) * out_col
-        within = c.to(tl.int64) * out_channel + dy.to(tl.int64) * out_row + dx.to(tl.int64) * out_col
+        within = (
+            c.to(tl.int64) * out_channel + dy.to(tl.int64) * out_row + dx.to(tl.int64) * out_col
+        )
         there = writable[:, None] & known[None, :]
         there = there & (v[:, None] + dy[None, :] < out_height)
         there = there & (u[:, None] + dx[None, :] < out_width)

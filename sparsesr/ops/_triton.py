@@ -31,9 +31,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
 _COMPUTED = (torch.float32, torch.bfloat16, torch.float16)
 # The other ops take all.
-DTYPES = dict.fromkeys(
-    ("masked_conv2d", "masked_block", "route_mlp", "refine_patches_"), _COMPUTED
-)
+DTYPES = dict.fromkeys(("masked_conv2d", "masked_block", "route_mlp", "refine_patches_"), _COMPUTED)
 
 
 def load_error() -> str | None:

@@ -168,9 +168,7 @@ def _geometry(launch: Any, planned: _Launch, weights: Sequence[Tensor]) -> Any:
     return launch.Geometry(window, window, *own, step["stride"], False, transposed=True)
 
 
-def _epilogue(
-    launch: Any, step: Step, weights: Sequence[Tensor], values: dict[int, Tensor]
-) -> Any:
+def _epilogue(launch: Any, step: Step, weights: Sequence[Tensor], values: dict[int, Tensor]) -> Any:
     bias = weights[step["bias"]].contiguous() if "bias" in step.numbers else None
     added, factors = (None if v is None else _pixels(values[v]) for v in (step.add, step.mul))
     if step.act is None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsesr.ops._program import map_obstacle, parse_program
+from sparsesr.ops._program import map_obstacle, parse_program, value_shapes
 
 INPUTS = 8  # channels of the map that a single step is tried on
 
@@ -395,8 +395,9 @@ SINGLES = [
 ]  # fmt: skip
 
 
-def fits_patches(single: Single, patch: int) -> int | None:
-    """How many times a patch of ``patch`` px grows, or None where no square comes of it."""
-    x = torch.zeros(1, INPUTS, patch, patch, dtype=torch.float64)
-    _, _, height, width = single.expected(x, *single.weights(torch.float64)).shape
-    return height // patch if height == width and height % patch == 0 else None
+def growth(single: Single, patch: int) -> int:
+    """How many times a patch of ``patch`` px grows, or 0 where no square comes of it."""
+    weights = [tuple(w.shape) for w in single.weights()]
+    program = parse_program(single.text)
+    _, height, width = value_shapes(program, weights, (INPUTS, patch, patch))[program.result]
+    return height // patch if height == width and height % patch == 0 else 0

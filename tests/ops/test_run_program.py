@@ -143,7 +143,13 @@ _CONV = "v1 = conv v0 weight=0 pad=1\nreturn v1"
     [
         ([1.0], [_KERNEL], _CONV, TypeError, "expected x [N,C,H,W] as a tensor, got list"),
         (torch.ones(2, 4, 4), [_KERNEL], _CONV, ValueError, "expected x [N,C,H,W], got shape"),
-        (torch.ones(1, 2, 4, 4).int(), [_KERNEL], _CONV, TypeError, "expected x in float32, bfloat16"),
+        (
+            torch.ones(1, 2, 4, 4).int(),
+            [_KERNEL],
+            _CONV,
+            TypeError,
+            "expected x in float32, bfloat16",
+        ),
         (torch.ones(1, 2, 4, 4), [_KERNEL], 7, TypeError, "expected program as a str, got int"),
         (torch.ones(1, 2, 4, 4), [3], _CONV, TypeError, "expected weights[0] as a tensor, got int"),
         (
