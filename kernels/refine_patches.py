@@ -316,7 +316,6 @@ def refine_patches_fwd_kernel(
     x = row % MADE_W
     image = slot // k
     readable = present
-    writable = present
     if GATHERS or SCATTERS:
         place = image.to(tl.int64) * index_image + (slot - image * k).to(tl.int64) * index_slot
         cell = tl.load(index + place, mask=present, other=-1)
@@ -347,10 +346,7 @@ def refine_patches_fwd_kernel(
             u += left
             reads = reads & (v >= 0) & (v < source_height) & (u >= 0) & (u < source_width)
         pixel = (origin + v.to(tl.int64) * source_row + u.to(tl.int64) * source_col) * VECTOR
-        if ADJACENT:
-            inner = first + channel
-        else:
-            inner = (first + channel).to(tl.int64) * source_channel
+        inner = first + channel if ADJACENT else (first + channel).to(tl.int64) * source_channel
         a = tl.load(
             source + pixel[:, None] + inner[None, :],
             mask=reads[:, None] & (channel < INPUTS)[None, :],
@@ -382,10 +378,7 @@ def refine_patches_fwd_kernel(
     # Values of the batch lie as [N, FACTOR * MADE_H, FACTOR * MADE_W, CHANNELS].
     WIDTH: tl.constexpr = FACTOR * MADE_W
     corner = ((slot.to(tl.int64) * MADE_H + y) * FACTOR * WIDTH + x * FACTOR) * CHANNELS
-    if FACTOR == 1:
-        within = column
-    else:
-        within = (dy * WIDTH + dx) * CHANNELS + c
+    within = column if FACTOR == 1 else (dy * WIDTH + dx) * CHANNELS + c
     there = present[:, None] & known[None, :]
     if ADDS:
         more = tl.load(added + corner[:, None] + within[None, :], mask=there, other=0)
@@ -396,7 +389,6 @@ def refine_patches_fwd_kernel(
         total *= times.to(tl.float32)
     result = total.to(out.dtype.element_ty)
     if SCATTERS:
-        writable = present & valid
         v = (cell_row * MADE_H + y) * FACTOR
         u = (cell_col * MADE_W + x) * FACTOR
         corner = image.to(tl.int64) * out_image + v.to(tl.int64) * out_row
@@ -404,7 +396,6 @@ def refine_patches_fwd_kernel(
         within = (
             c.to(tl.int64) * out_channel + dy.to(tl.int64) * out_row + dx.to(tl.int64) * out_col
         )
-        there = writable[:, None] & known[None, :]
-        there = there & (v[:, None] + dy[None, :] < out_height)
+        there = there & valid[:, None] & (v[:, None] + dy[None, :] < out_height)
         there = there & (u[:, None] + dx[None, :] < out_width)
     tl.store(out + corner[:, None] + within[None, :], result, mask=there)

@@ -1,9 +1,9 @@
 """Programs on patches, of the ``triton`` backend: the steps one by one on the batch of patches.
 
-Convolutions are launches of ``kernels/refine_patches.py``, with all that may follow a sum. The first
-ones take their windows straight from the feature map, a pixel shuffle is a matter of where the
-convolution before it stores, and the last launch stores into the canvas. Steps between that only
-move or scale values are torch's.
+Convolutions are launches of ``kernels/refine_patches.py``, with all that may follow a sum. The
+first ones take their windows straight from the feature map, a pixel shuffle is a matter of where
+the convolution before it stores, and the last launch stores into the canvas. Steps between that
+only move or scale values are torch's.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ class _Launch:
     """A step, and the shuffle that goes with it; ``made`` is the value of the last of them.
 
     Attributes:
-        step: a convolution, or what torch computes.
-        shuffle: behind the convolution.
+        step: a convolution, or what torch computes. shuffle: behind the convolution.
         made: number of the value.
-        before, window, shape: sizes of what is read, of what the sums make, of the value.
+        window, sums, shape: sizes of what is read, of the convolution's sums, of the value.
         dies: values that nothing reads later.
     """
 

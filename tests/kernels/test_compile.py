@@ -298,10 +298,15 @@ def test_routing(
         assert "tf32" not in ptx
 
 
-@pytest.mark.parametrize("width", [12, 64])
 @pytest.mark.parametrize(
-    ("dtype", "arch"),
-    [(torch.float32, 80), (torch.float32, 90), (torch.float16, 80), (torch.bfloat16, 90)],
+    ("dtype", "arch", "width"),
+    [
+        (torch.float32, 80, 64),
+        (torch.float16, 80, 64),
+        (torch.bfloat16, 90, 64),
+        (torch.float32, 90, 12),
+        (torch.bfloat16, 90, 12),
+    ],
     ids=str,
 )
 def test_refine(
