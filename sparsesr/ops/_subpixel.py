@@ -16,7 +16,7 @@ def subpixel_reach(kernel: int, stride: int, pad: int) -> tuple[int, int]:
 
     Example:
         >>> subpixel_reach(9, 4, 4), subpixel_reach(4, 2, 1)
-        ((1, 2), (1, 1))
+        ((1, 1), (1, 1))
     """
     first = (pad - kernel + stride) // stride  # ceil((pad - k + 1) / s)
     return -first, (stride - 1 + pad) // stride

@@ -118,7 +118,7 @@ def test_gradient_of_a_network(backend: str, device: torch.device) -> None:
 
 
 def test_compiles_whole() -> None:
-    net = program_cases.rcan(4)
+    net = program_cases.fsrcnn(4, 2)
     x = _x(2, 4, 6, 6).requires_grad_()
     weights = [w.clone().requires_grad_() for w in net.weights]
 
