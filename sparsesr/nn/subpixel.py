@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine import Steps, Value, lowers
+from ..ops._subpixel import subpixel_reach, subpixel_weight
 
 
 class SubPixelConvTranspose2d(nn.ConvTranspose2d):
@@ -51,8 +52,6 @@ class SubPixelConvTranspose2d(nn.ConvTranspose2d):
                 "SubPixelConvTranspose2d: expected kernel_size - 2*padding + output_padding == "
                 f"stride, got {kernel_size} - 2*{padding} + {output_padding} != {stride}"
             )
-        self._first = (padding - kernel_size + stride) // stride  # ceil((pad - k + 1) / s)
-        self._last = (stride - 1 + padding) // stride
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Upsample ``x``; ``output_size`` is accepted for compatibility and must be s times it."""
@@ -63,7 +62,7 @@ class SubPixelConvTranspose2d(nn.ConvTranspose2d):
         ]:
             raise ValueError(f"SubPixelConvTranspose2d: output_size {output_size} is not s * input")
         weight, bias = self.subpixel_parameters()
-        before, after = -self._first, self._last
+        before, after = subpixel_reach(self.kernel_size[0], stride, int(self.padding[0]))
         if before != after:
             x = F.pad(x, (before, after, before, after))
             before = 0
@@ -71,18 +70,8 @@ class SubPixelConvTranspose2d(nn.ConvTranspose2d):
 
     def subpixel_parameters(self) -> tuple[Tensor, Tensor | None]:
         """Weight [Cout*s*s, Cin, K, K] and bias [Cout*s*s] of the equivalent convolution."""
-        stride, kernel, padding = self.stride[0], self.kernel_size[0], int(self.padding[0])
-        taps = self._last - self._first + 1
-        cin, cout = self.weight.shape[:2]
-        # Tap u of the convolution reads input i + first + u with t = r + pad - s*(first + u).
-        # In the flipped kernel that is k-1-t; `lead` zeros in front put it at s*u + (s-1-r).
-        flipped = self.weight.flip(2, 3)
-        lead = stride - kernel + padding - stride * self._first
-        extra = stride * taps - kernel - lead
-        padded = F.pad(flipped, (lead, extra, lead, extra))
-        phases = padded.reshape(cin, cout, taps, stride, taps, stride).flip(3, 5)
-        weight = phases.permute(1, 3, 5, 0, 2, 4).reshape(cout * stride**2, cin, taps, taps)
-        bias = None if self.bias is None else self.bias.repeat_interleave(stride**2)
+        weight = subpixel_weight(self.weight, self.stride[0], int(self.padding[0]))
+        bias = None if self.bias is None else self.bias.repeat_interleave(self.stride[0] ** 2)
         return weight, bias
 
 

@@ -1,4 +1,4 @@
-"""What the GPU backends make of the weights of masked convolutions, and how long they keep it."""
+"""What the GPU backends make of weights, and how long they keep it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ._packing import Cache
+from ._packing import Cache, Packed
 
 _cache = Cache()
 
@@ -16,8 +16,8 @@ def kept(
     op: str,
     tensors: Sequence[Tensor],
     dense: Tensor | None,  # [L, C] bool, any device
-    pack: Callable[[], Tensor],
-) -> Tensor:
+    pack: Callable[[], Packed],
+) -> Packed:
     """The packed form of ``tensors`` under ``dense``, from the last call where nothing changed.
 
     Inside a CUDA graph it is packed anew, as a part of the graph: a replay then sees weights that

@@ -293,8 +293,9 @@ def _shape_of(
             return (c, step["height"], step["width"]) if fits else None
         case "shuffle":
             square = step["factor"] ** 2
-            wide = (c // square, h * step["factor"], w * step["factor"])
-            return wide if square > 0 and c % square == 0 else None
+            if square == 0 or c % square != 0:
+                return None
+            return c // square, h * step["factor"], w * step["factor"]
     return c, h, w  # act, softmax
 
 

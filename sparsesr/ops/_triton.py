@@ -22,6 +22,7 @@ from ._checks import check_grid, check_index, check_map, check_same
 from ._gpu_packing import kept, on_device
 from ._grid import patch_grid
 from ._layout import empty_like_format, memory_format_of
+from ._triton_programs import refine_patches_ as refine_patches_
 from ._triton_routing import average_neighbors as average_neighbors
 from ._triton_routing import route_mlp as route_mlp
 from .reference._windows import check_index_distinct, check_index_range
@@ -30,7 +31,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
 _COMPUTED = (torch.float32, torch.bfloat16, torch.float16)
 # The other ops take all.
-DTYPES = dict.fromkeys(("masked_conv2d", "masked_block", "route_mlp"), _COMPUTED)
+DTYPES = dict.fromkeys(("masked_conv2d", "masked_block", "route_mlp", "refine_patches_"), _COMPUTED)
 
 
 def load_error() -> str | None:

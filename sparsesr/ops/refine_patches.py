@@ -68,11 +68,11 @@ def refine_patches_(
     side = patch_size + 2 * halo
     shape = (feature.shape[1], side, side)
     weights = check_program(_NAME, feature, weights, program, shape)
-    made = result_shape(weights, program, shape)
-    _check_canvas(canvas, feature, made, patch_size)
+    if not torch.compiler.is_compiling():  # then _fake looks
+        _check_canvas(canvas, feature, weights, program, patch_size, halo)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (canvas, feature, *weights)):
         patches = run_program(gather_patches(feature, index, patch_size, halo), weights, program)
-        return canvas.copy_(scatter_patches(canvas, patches, index, made[1]))
+        return canvas.copy_(scatter_patches(canvas, patches, index, patches.shape[3]))
     torch.ops.sparsesr.refine_patches_.default(
         canvas, feature, index, weights, program, patch_size, halo
     )
@@ -80,8 +80,15 @@ def refine_patches_(
 
 
 def _check_canvas(
-    canvas: Tensor, feature: Tensor, made: tuple[int, int, int], patch_size: int
+    canvas: Tensor,
+    feature: Tensor,
+    weights: Sequence[Tensor],
+    program: str,
+    patch_size: int,
+    halo: int,
 ) -> None:
+    side = patch_size + 2 * halo
+    made = result_shape(_NAME, weights, program, (feature.shape[1], side, side))
     scale = made[1] // patch_size
     size = [feature.shape[0], made[0], scale * feature.shape[2], scale * feature.shape[3]]
     if made[1] != made[2] or made[1] != scale * patch_size or list(canvas.shape) != size:
@@ -101,7 +108,7 @@ def _fake(
     patch_size: int,
     halo: int,
 ) -> None:
-    return None
+    _check_canvas(canvas, feature, weights, program, patch_size, halo)
 
 
 define(

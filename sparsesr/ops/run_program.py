@@ -52,7 +52,10 @@ def run_program(
 def check_program(
     op: str, x: Tensor, weights: Sequence[Tensor], program: object, shape: Shape
 ) -> list[Tensor]:
-    """The parameters as a list, after a look at whether the program takes a map of ``shape``."""
+    """The parameters as a list, after a look at whether the program takes a map of ``shape``.
+
+    Under ``torch.compile``, which cannot trace the parser, the op's shape function looks.
+    """
     if not isinstance(program, str):
         raise TypeError(f"{op}: expected program as a str, got {type(program).__name__}")
     weights = list(weights)
@@ -60,23 +63,28 @@ def check_program(
         if not isinstance(weight, Tensor):
             raise TypeError(f"{op}: expected weights[{i}] as a tensor, got {type(weight).__name__}")
         check_same(op, f"weights[{i}]", weight, "the map", x)
+    if not torch.compiler.is_compiling():
+        result_shape(op, weights, program, shape)
+    return weights
+
+
+def result_shape(op: str, weights: Sequence[Tensor], program: str, shape: Shape) -> Shape:
+    """Channels, height and width of the result for a map of ``shape``.
+
+    Raises:
+        ValueError: not a program, too few parameters, or a step that does not fit what it reads.
+    """
     parsed = parse_program(program)
     if parsed.parameters() > len(weights):
         raise ValueError(
             f"{op}: expected {parsed.parameters()} weights for this program, got {len(weights)}"
         )
-    value_shapes(parsed, [tuple(w.shape) for w in weights], shape)
-    return weights
-
-
-def result_shape(weights: Sequence[Tensor], program: str, shape: Shape) -> Shape:
-    """Channels, height and width of the result for a map of ``shape``."""
-    parsed = parse_program(program)
     return value_shapes(parsed, [tuple(w.shape) for w in weights], shape)[parsed.result]
 
 
 def _fake(x: Tensor, weights: list[Tensor], program: str) -> Tensor:
-    made = result_shape(weights, program, (x.shape[1], x.shape[2], x.shape[3]))
+    shape = (x.shape[1], x.shape[2], x.shape[3])
+    made = result_shape("run_program", weights, program, shape)
     return empty_like_format((x.shape[0], *made), x)
 
 

@@ -16,7 +16,14 @@ import torch
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 WITHOUT_TRITON = ("test_layering", "test_backend")
 PATCH_OPS = ("select_patches", "gather_patches", "select_gather_patches", "scatter_patches")
-OPS = (*PATCH_OPS, "masked_conv2d", "masked_block", "route_mlp", "average_neighbors")
+OPS = (
+    *PATCH_OPS,
+    "masked_conv2d",
+    "masked_block",
+    "route_mlp",
+    "average_neighbors",
+    "refine_patches",
+)
 
 
 @pytest.fixture(autouse=True)

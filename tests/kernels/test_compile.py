@@ -108,6 +108,7 @@ def _tensors(dtype: torch.dtype, layout: torch.memory_format) -> dict[str, Tenso
         "classes": torch.zeros(1, 256, 256, dtype=torch.uint8),
         "places": torch.zeros(256),
         "small": empty(1, 3, 64, 64),
+        "up": torch.empty(48, 64, 3, 3, dtype=dtype),
     }
 
 
@@ -171,6 +172,30 @@ def _route(k: dict[str, ModuleType], t: dict[str, Tensor], width: int = 58) -> N
 
 def _average(k: dict[str, ModuleType], t: dict[str, Tensor]) -> None:
     k["average_neighbors"].average_neighbors(t["canvas"], t["classes"], 1, 1, t["out"])
+
+
+def _refine(k: dict[str, ModuleType], t: dict[str, Tensor], width: int = 64) -> None:
+    """The first convolution, one with all that may follow, a strided 1x1, both last ones."""
+    launch, windows = k["refine_patches"], t["windows"]
+    places = launch.Places(t["index"], (16, 16), 4, 1)
+    whole = launch.Geometry((6, 6), (6, 6), 3, 1, 1, 1)
+    narrow = t["kernel"][:width, :width]
+    own = t["x"].new_empty(16, width, 6, 6).contiguous(memory_format=torch.channels_last)
+    bias = t["bias"][:width]
+    every = launch.Epilogue(bias, own, "prelu", 0.0, bias, own)
+    shuffled = launch.Geometry((6, 6), (4, 4), 3, 1, 0, 1, 4)
+    enlarged = launch.Geometry((4, 4), (4, 4), 3, 1, 1, 1, 4, transposed=True)
+    tanh, sigmoid = launch.Epilogue(bias, act="tanh"), launch.Epilogue(t["bias"], act="sigmoid")
+    pack = launch.pack
+    for source, filters, out, geometry, epilogue, gathers, scatters in (
+        (t["x"], t["kernel"][:width], own, whole, tanh, True, False),
+        (own, narrow, own, whole, every, False, False),
+        (windows, t["up"], t["canvas"], shuffled, launch.Epilogue(t["bias"]), False, True),
+        (windows[..., :4, :4], t["up"], t["canvas"], enlarged, sigmoid, False, True),
+    ):
+        launch.refine_patches_conv(
+            source, pack(filters), out, geometry, epilogue, places, gathers, scatters
+        )
 
 
 MAPS = [_gather, _gather_backward, _scatter, _scatter_overlapping, _scatter_backward]
@@ -273,6 +298,37 @@ def test_routing(
         assert "tf32" not in ptx
 
 
+@pytest.mark.parametrize(
+    ("dtype", "arch", "width"),
+    [
+        (torch.float32, 80, 64),
+        (torch.float16, 80, 64),
+        (torch.bfloat16, 90, 64),
+        (torch.float32, 90, 12),
+        (torch.bfloat16, 90, 12),
+    ],
+    ids=str,
+)
+def test_refine(
+    kernels: dict[str, ModuleType],
+    launches: list[Launch],
+    tmp_path: Path,
+    dtype: torch.dtype,
+    arch: int,
+    width: int,
+) -> None:
+    """16-bit types go through tensor cores, float32 does not: that would be TensorFloat-32."""
+    _refine(kernels, _tensors(dtype, torch.channels_last), width)
+    assert len(launches) == 4
+    for launch in launches[: 4 if width == 64 else 2]:
+        compiled = _compile(launch, arch)
+        _check(compiled, tmp_path, 255)
+        ptx = compiled.asm["ptx"]
+        assert ("mma" in ptx) == (dtype != torch.float32)
+        assert "tf32" not in ptx
+        assert re.search(r"(ld\.global|cp\.async)", ptx)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_average(
     kernels: dict[str, ModuleType], launches: list[Launch], tmp_path: Path, dtype: torch.dtype
@@ -306,7 +362,7 @@ def test_every_kernel_is_compiled_here(
     kernels: dict[str, ModuleType], launches: list[Launch]
 ) -> None:
     tensors = _tensors(torch.float32, torch.channels_last)
-    for call in (*MAPS, _select, *MASKED, _route, _average):
+    for call in (*MAPS, _select, *MASKED, _route, _average, _refine):
         call(kernels, tensors)
     modules = [importlib.import_module(f"sparsesr.kernels.{m}") for m in (*kernels, *SHARED)]
     written = {n for m in modules for n in vars(m) if n.endswith("_kernel")}

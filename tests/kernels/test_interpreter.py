@@ -27,6 +27,13 @@ DTYPES = "not ((scatter or backward) and (float64 or float16))"  # bfloat16, too
 REPEATS = "not (halves and (smallest or random or 1x)) and not (any_layout and mean)"
 MASKED = ("masked_conv2d", "masked_block")
 ROUTING = ("route_mlp", "average_neighbors")
+# A network is a dozen launches or two: two of them, and the steps that are not torch's.
+PROGRAMS = (
+    "(test_a_step and float32 and (conv or epilogue or input or many)) or (test_a_step and float16 "
+    "and prelu) or (test_a_network and (fsrcnn-5 or (pan-6 and float16)) and not bfloat16) "
+    "or (every_size and fsrcnn-5) or (every_layout and fsrcnn-5) or around_a_slice or changed "
+    "or index_that_is"
+)
 # One product takes the interpreter a millisecond: small blocks, gradients of the smallest.
 SMALL = (
     "not (1x64 or 2x8x9x5) and not (layout and not 1x5) and not (backward and (1x16 or 2x8)) "
@@ -74,6 +81,14 @@ def test_routing_ops(root: Path, tmp_path: Path) -> None:
     files = [f"tests/ops/test_{op}.py" for op in ROUTING]
     passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
     assert passed >= 30
+    assert skipped == []
+
+
+def test_programs(root: Path, tmp_path: Path) -> None:
+    files = ["tests/ops/test_refine_patches.py"]
+    chosen = f"triton and not float64 and ({PROGRAMS})"
+    passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
+    assert passed >= 40
     assert skipped == []
 
 

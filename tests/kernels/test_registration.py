@@ -23,6 +23,7 @@ def _samples(layout: torch.memory_format) -> dict[str, tuple[object, ...]]:
     weights = [torch.randn(4, 3), torch.randn(3, 4), torch.randn(3, 3)]
     tables = [torch.randn(1, 4), torch.randn(1, 3)]
     places = torch.arange(9.0), torch.arange(14.0)
+    program = "v1 = conv v0 weight=0 pad=0 act=prelu:1\nreturn v1"
     return {
         "select_patches": (mask, 3, True),
         "gather_patches": (x, INDEX, 4, 1, 4),
@@ -35,6 +36,7 @@ def _samples(layout: torch.memory_format) -> dict[str, tuple[object, ...]]:
         "masked_block": (x, filters, collect, None, dense, pixels),
         "route_mlp": (x, classes, weights, tables, tables, [torch.ones(3)], [2, 1], *places, image),
         "average_neighbors": (image, classes, 1, 1),
+        "refine_patches_": (x.clone(), x, INDEX, [*filters[:1], torch.ones(1)], program, 4, 1),
     }
 
 

@@ -29,6 +29,9 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
     routed.feature, routed.image = x, _x(layout, grad)
     routed = routed.tracked() if grad else routed
     dense, pixels = torch.rand(2, 3) > 0.5, torch.rand(2, 1, 9, 14) > 0.5
+    program = "v1 = conv v0 weight=0 pad=1 act=relu\nv2 = conv v1 weight=1 pad=1 add=v0\nreturn v2"
+    valid = program.replace("weight=1 pad=1 add=v0", "weight=1")
+    fixed = [kernel.detach() for kernel in kernels]
     return {
         "select_patches": (MASK, 3, True),
         "gather_patches": (x, INDEX, 4, 1, 4),
@@ -41,6 +44,8 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
         "masked_block": (x, kernels, collect, None, dense, pixels),
         "average_neighbors": (x, routed.class_map[:, :9, :14].contiguous(), 1, 1),
         "route_mlp": routed.flat(),
+        "run_program": (x, kernels, program),
+        "refine_patches_": (x.detach().clone(), x.detach(), INDEX, fixed, valid, 4, 1),
     }
 
 
@@ -66,4 +71,5 @@ def test_every_registered_op_is_checked() -> None:
 
 def test_public_names() -> None:
     registered = {n for n in _samples(torch.contiguous_format, False) if "backward" not in n}
-    assert registered | {"patch_grid", "PixelMLP"} == set(ops.__all__)
+    others = {"patch_grid", "PixelMLP", "PROGRAMS", "Program", "parse_program"}
+    assert registered | others == set(ops.__all__)

@@ -21,7 +21,7 @@ def run_program(
     last = parsed.last_uses()
     values = {0: x}
     for i, step in enumerate(parsed.steps):
-        made = _compute(step, [values[v] for v in step.inputs], weights)
+        made = compute(step, [values[v] for v in step.inputs], weights)
         if step.add is not None:
             made = made + values[step.add]
         if step.act is not None:
@@ -49,7 +49,8 @@ def activate(x: Tensor, act: Activation, weights: Sequence[Tensor]) -> Tensor:
     return torch.tanh(x)
 
 
-def _compute(step: Step, inputs: list[Tensor], weights: Sequence[Tensor]) -> Tensor:
+def compute(step: Step, inputs: list[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """What a step makes of its inputs, without what may follow it: ``add``, ``act``, ``mul``."""
     x = inputs[0]
     bias = weights[step["bias"]] if "bias" in step.numbers else None
     match step.kind:
