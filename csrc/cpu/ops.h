@@ -89,5 +89,9 @@ void route_mlp(const TensorView& feature, const std::optional<TensorView>& class
 void average_neighbors(const TensorView& image, const TensorView& class_map, int64_t min_heavy,
                        int64_t first_heavy, const TensorView& out, int threads);
 
+// Multiplies and adds float32, or pairs of bfloat16, in registers, `iterations` times. Returns how
+// many floating-point operations that were, for the caller to time; 0 where there is no such loop.
+int64_t fma_peak(int64_t iterations, bool pairs);
+
 }  // namespace cpu
 }  // namespace sparsesr
