@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from _executor import executor, run_by
 from _networks import UPSAMPLERS, Contender, with_upsampler
 from torch import Tensor, nn
 
@@ -21,12 +22,9 @@ def compiled(dnet: nn.Module, lr: Tensor, lean: Contender) -> list[Contender]:
         x = lr.contiguous(memory_format=torch.channels_last)
         net = with_upsampler(dnet, upsampler).to(memory_format=torch.channels_last)
         program = torch.compile(net, fullgraph=True)
-        program(x)
-        found.append(
-            replace(
-                lean, engine="compile", upsampler=upsampler, layout="NHWC", run=_bind(program, x)
-            )
-        )
+        run = run_by("off", _bind(program, x))
+        run()
+        found.append(replace(lean, engine="compile", upsampler=upsampler, layout="NHWC", run=run))
     return found
 
 
@@ -38,7 +36,7 @@ def installed(dnet: nn.Module, lr: Tensor, lean: Contender, threads: int) -> lis
         for engine, build in _ENGINES.items():
             if missing(engine):
                 continue
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), executor("off"):
                 warnings.simplefilter("ignore")  # of tracing: shapes are fixed here
                 run = build(net, lr, threads)
             found.append(

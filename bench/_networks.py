@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import paper_style
 import torch
+from _executor import executor, run_by
+from _macs import call_macs
 from _maps import LAYOUTS
 from torch import Tensor, nn
 
@@ -26,11 +28,12 @@ class Contender:
 
     Attributes:
         form: "dnet lean", "dnet published", "mga", "mga paper-style", ...
-        engine: "torch", "compile", "OpenVINO", ...
+        engine: "torch", "compile", "OpenVINO", ...; "sparsesr" and an executor for ours.
         upsampler: transposed convolution as published ("deconv") or its exact sub-pixel form.
         layout: memory format of image and weights.
         run: () -> SR image.
         macs: true multiply-adds of that image.
+        useful: those of them that are not on padding.
         k: refined patches, None for a dense network.
         exact: fp32, and so a baseline for fp32.
     """
@@ -41,6 +44,7 @@ class Contender:
     layout: str
     run: Callable[[], Tensor]
     macs: int
+    useful: int
     k: int | None = None
     exact: bool = True
 
@@ -50,13 +54,19 @@ class Contender:
         parts = [self.form, self.engine, self.upsampler, self.layout]
         return " ".join(parts + ([] if self.k is None else [f"K={self.k}"]))
 
+    @property
+    def ours(self) -> bool:
+        """Whether this is what the package offers, and not a baseline."""
+        return self.engine.startswith("sparsesr")
+
 
 @dataclass(frozen=True)
 class Forms:
-    """An -mga network and the dense network with the same weights."""
+    """An -mga network and the dense network with the same weights; one with a light coarse head."""
 
     mga: nn.Module
     dnet: nn.Module
+    light: nn.Module
     trained: bool
 
 
@@ -70,7 +80,8 @@ def forms(family: str, scale: int) -> Forms:
         mga = sparsesr.create_model(f"{family}-mga", scale=scale).eval()
     dnet = sparsesr.create_model(f"{family}-dnet", scale=scale).eval()
     dnet.load_state_dict(mga.state_dict(), strict=False)
-    return Forms(mga, dnet, trained)
+    light = sparsesr.create_model(f"{family}-mga-light", scale=scale).eval()
+    return Forms(mga, dnet, light, trained)
 
 
 def with_upsampler(net: nn.Module, upsampler: str) -> nn.Module:
@@ -109,48 +120,99 @@ def _baked(module: SubPixelConvTranspose2d) -> nn.Module:
 
 
 def dense_contenders(dnet: nn.Module, lr: Tensor) -> list[Contender]:
-    """The D-Net lean and as published (coarse image too), each layout, each upsampler."""
-    size = (lr.shape[2], lr.shape[3])
-    lean_macs = complexity(dnet, size).macs
-    coarse_macs = complexity(sparsesr.create_model(_sibling(dnet, "base"), dnet.scale), size).macs
-    trunk = complexity(_Trunk(dnet.base), size).macs
+    """The D-Net lean and as published (coarse image too), each layout, each upsampler, in torch."""
+    macs = {"dnet lean": _macs(dnet, lr), "dnet published": _published_macs(dnet, lr)}
+    useful = {
+        "dnet lean": call_macs(dnet, lr),
+        "dnet published": call_macs(_Published(dnet), lr),
+    }
     found = []
     deconvolves = any(isinstance(m, SubPixelConvTranspose2d) for m in dnet.modules())
     for upsampler in UPSAMPLERS if deconvolves else ("sub-pixel",):
         for layout, memory_format in LAYOUTS.items():
             net = with_upsampler(dnet, upsampler).to(memory_format=memory_format)
             x = lr.contiguous(memory_format=memory_format)
-            lean = Contender("dnet lean", "torch", upsampler, layout, _call(net, x), lean_macs)
-            published = replace(
-                lean,
-                form="dnet published",
-                run=_published(net, x),
-                macs=lean_macs + coarse_macs - trunk,
-            )
-            found += [lean, published]
+            for form, call in (("dnet lean", net), ("dnet published", _Published(net))):
+                run = run_by("off", _call(call, x))
+                found.append(
+                    Contender(form, "torch", upsampler, layout, run, macs[form], useful[form])
+                )
     return found
 
 
-def sparse_contenders(mga: nn.Module, lr: Tensor, ks: tuple[int | None, ...]) -> list[Contender]:
-    """Ours in each layout, and the paper's path, for every K (None: all patches)."""
-    size = (lr.shape[2], lr.shape[3])
-    rows, cols = patch_grid(*size, mga.patch_size)
+def own_dense_contenders(dnet: nn.Module, lean: Contender, lr: Tensor) -> list[Contender]:
+    """The lean D-Net as the package runs it, each layout."""
     found = []
-    for k in ks:
-        count = effective_k(k, None, rows, cols, rows * cols) if k is not None else rows * cols
-        macs = complexity(mga, size, k=count).macs
-        for layout, memory_format in LAYOUTS.items():
-            net = copy.deepcopy(mga).to(memory_format=memory_format)
-            x = lr.contiguous(memory_format=memory_format)
-            run = _call(net, x, count)
-            found.append(Contender("mga", "sparsesr", "sub-pixel", layout, run, macs, count))
-        plain = with_upsampler(mga, "deconv")
+    for layout, memory_format in LAYOUTS.items():
+        net = copy.deepcopy(dnet).to(memory_format=memory_format)
+        run = run_by("auto", _call(net, lr.contiguous(memory_format=memory_format)))
         found.append(
-            Contender(
-                "mga paper-style", "torch", "deconv", "NCHW", _paper(plain, lr, count), macs, count
-            )
+            replace(lean, engine="sparsesr", upsampler="sub-pixel", layout=layout, run=run)
         )
     return found
+
+
+def sparse_contenders(
+    mga: nn.Module,
+    lr: Tensor,
+    ks: tuple[int | None, ...],
+    executors: tuple[str, ...] = ("auto",),
+    form: str = "mga",
+) -> list[Contender]:
+    """Ours in each layout by each executor, for every K (None: all patches)."""
+    found = []
+    for count in _counts(mga, lr, ks):
+        macs = _macs(mga, lr, count)
+        useful = call_macs(mga, lr, k=count)
+        for name in executors:
+            engine = "sparsesr" if name == "auto" else f"sparsesr {name}"
+            for layout, memory_format in LAYOUTS.items():
+                net = copy.deepcopy(mga).to(memory_format=memory_format)
+                x = lr.contiguous(memory_format=memory_format)
+                run = run_by(name, _call(net, x, count))
+                found.append(Contender(form, engine, "sub-pixel", layout, run, macs, useful, count))
+    return found
+
+
+def paper_contenders(mga: nn.Module, lr: Tensor, ks: tuple[int | None, ...]) -> list[Contender]:
+    """The released code's sparse path, for every K (None: all patches)."""
+    found = []
+    plain = with_upsampler(mga, "deconv")
+    for count in _counts(mga, lr, ks):
+        macs = _macs(mga, lr, count)
+        useful = call_macs(mga, lr, k=count)
+        run = run_by("off", _paper(plain, lr, count))
+        found.append(
+            Contender("mga paper-style", "torch", "deconv", "NCHW", run, macs, useful, count)
+        )
+    return found
+
+
+def _counts(mga: nn.Module, lr: Tensor, ks: tuple[int | None, ...]) -> list[int]:
+    rows, cols = patch_grid(lr.shape[2], lr.shape[3], mga.patch_size)
+    return [effective_k(k, None, rows, cols, rows * cols) for k in ks]
+
+
+def _macs(net: nn.Module, lr: Tensor, k: int | None = None) -> int:
+    size = (lr.shape[2], lr.shape[3])
+    with executor("off"):
+        return complexity(net, size).macs if k is None else complexity(net, size, k=k).macs
+
+
+def _published_macs(dnet: nn.Module, lr: Tensor) -> int:
+    coarse = sparsesr.create_model(_sibling(dnet, "base"), dnet.scale)
+    return _macs(dnet, lr) + _macs(coarse, lr) - _macs(_Trunk(dnet.base), lr)
+
+
+class _Published(nn.Module):
+    """A D-Net that computes its coarse image too, as its released code does."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.net(lr, return_details=True).sr
 
 
 class _Trunk(nn.Module):
@@ -170,10 +232,6 @@ def _sibling(net: nn.Module, form: str) -> str:
 
 def _call(net: nn.Module, x: Tensor, k: int | None = None) -> Callable[[], Tensor]:
     return (lambda: net(x)) if k is None else (lambda: net(x, k=k))
-
-
-def _published(net: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    return lambda: net(x, return_details=True).sr
 
 
 def _paper(net: nn.Module, x: Tensor, k: int) -> Callable[[], Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import _peak
 import torch
 from _gpu import interleave_gpu
 from _protocol import Call, Timing, interleave
@@ -62,6 +63,22 @@ class Bench:
         if self.gpu:
             return interleave_gpu(contenders, 2 * rounds)
         return interleave(contenders, rounds, block, self.clock)
+
+    def time_beside_peak(
+        self, contenders: dict[str, Call], rounds: int = 15
+    ) -> tuple[dict[str, Timing], float]:
+        """Interleaved timings, and GFLOP/s of the FMA peak, which took turns with them.
+
+        On a GPU, and on a CPU without such a loop, the convolution of `peak` stands in for it.
+        """
+        loop = None if self.gpu else _peak.peak_loop(self.dtype)
+        if loop is None:
+            return self.time(contenders, rounds), self.peak()
+        call, operations = loop
+        timings = self.time({**contenders, _peak.NAME: call}, rounds)
+        gflops = _peak.peak_gflops(timings, operations, self.threads)
+        del timings[_peak.NAME]
+        return timings, gflops
 
     def peak(self) -> float:
         """GFLOP/s of the convolution that stands in for the FMA peak, measured once a session."""

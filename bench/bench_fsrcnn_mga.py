@@ -6,21 +6,34 @@ from typing import Any
 
 import _engines
 import torch
+from _executor import executor
 from _maps import LAYOUTS
-from _networks import Contender, Forms, dense_contenders, forms, sparse_contenders
+from _networks import (
+    Contender,
+    Forms,
+    dense_contenders,
+    forms,
+    own_dense_contenders,
+    paper_contenders,
+    sparse_contenders,
+)
+from _programs import in_a_row
 from _protocol import Call, Timing, verify
 from _session import Bench, smoke
 
-from sparsesr import use_backend
+from sparsesr import ops, use_backend
 from sparsesr.ops import patch_grid
 
 TITLE = """fsrcnn-mga x4. Dense: dnet lean (only what its output needs), dnet published (coarse
-image too). vs lean, vs published: times faster than the fastest such form in eager torch; below 1
-is slower. vs any: than the fastest lean form in any engine, fp32. vs paper: than mga paper-style at
-the same K. floor: true MACs at the speed of the conv64 probe, a stand-in for the FMA peak.
-MAC ceiling: lean MACs / own MACs."""
+image too); sparsesr: by our programs. mga layered: the Refine-Net in torch on gathered patches;
+fused: as a program. vs lean, vs published: times faster than the fastest such form in eager torch;
+below 1 is slower. vs any: than the fastest lean form in any other engine, fp32. vs own: than our
+own lean dense one. vs paper: than mga paper-style at the same K. floor: MACs that are not on
+padding at the FMA peak of the same run. MAC ceiling: lean MACs / own MACs."""
+EXECUTORS = ("layered", "fused")
 ROUNDS = 7
-STAGE_TITLE = "fsrcnn-mga x4, stages of one forward pass"
+STAGE_TITLE = """fsrcnn-mga x4, stages of one forward pass; refine_patches_ is gather, refine and
+paste as a program"""
 
 
 def bench_fsrcnn_mga(bench: Bench, benchmark: Any) -> None:
@@ -37,17 +50,18 @@ def bench_fsrcnn_mga(bench: Bench, benchmark: Any) -> None:
     if not bench.quick and not bench.gpu:
         dense += _engines.installed(nets.dnet, lr, dense[0], bench.threads)
         notes += _engines.skipped()
-    sparse = sparse_contenders(nets.mga, lr, ks)
+    dense += own_dense_contenders(nets.dnet, dense[0], lr)
+    sparse = sparse_contenders(nets.mga, lr, ks, EXECUTORS) + paper_contenders(nets.mga, lr, ks)
     _verify(bench, nets, lr, dense, sparse)
 
     contenders = {c.name: c for c in dense + sparse}
-    timings = bench.time({name: c.run for name, c in contenders.items()}, ROUNDS)
+    timings, peak = bench.time_beside_peak({n: c.run for n, c in contenders.items()}, ROUNDS)
     if bench.gpu:
         eager = sorted(name for name, timing in timings.items() if not timing.graphed)
         notes.append(f"run eagerly, not from a CUDA graph: {', '.join(eager) or 'none'}")
-    ours = next(c for c in sparse if c.engine == "sparsesr")
+    ours = next(c for c in sparse if c.engine == "sparsesr fused")
     smoke(benchmark, ours.run, timings[ours.name])
-    _report(bench, (height, width), nets, contenders, timings, notes)
+    _report(bench, (height, width), nets, contenders, timings, peak, notes)
 
 
 def _verify(
@@ -59,11 +73,12 @@ def _verify(
     atol, outliers = (5e-3 if bench.gpu else 1e-4), 4 / (rows * cols)
     if bench.dtype != torch.float32:
         atol, outliers = 0.1, 0.02
-    want = nets.dnet(lr)
+    with executor("off"):
+        want = nets.dnet(lr)
     for contender in dense:
         verify(contender.name, contender.run(), want, atol=atol if contender.exact else 0.1)
     for contender in sparse:
-        with use_backend("reference"):
+        with use_backend("reference"), executor("off"):
             want = nets.mga(lr, k=contender.k)
         verify(contender.name, contender.run(), want, atol, outliers)
 
@@ -74,19 +89,23 @@ def _report(
     nets: Forms,
     contenders: dict[str, Contender],
     timings: dict[str, Timing],
+    peak: float,
     notes: list[str],
 ) -> None:
     seconds = {name: t.median for name, t in timings.items()}
     rows, cols = patch_grid(*size, nets.mga.patch_size)
     case = {"model": "fsrcnn-mga-x4", "height": size[0], "width": size[1], "patches": rows * cols}
-    bench.report.record("fsrcnn_mga", case, timings)
+    bench.report.record("fsrcnn_mga", {**case, "peak_gflops": peak}, timings)
     lean = [c for c in contenders.values() if c.form == "dnet lean" and c.exact]
-    eager = min((c for c in lean if c.engine == "torch"), key=lambda c: seconds[c.name])
-    anyone = min(lean, key=lambda c: seconds[c.name])
-    published = min(
-        (c for c in contenders.values() if c.form == "dnet published"),
-        key=lambda c: seconds[c.name],
-    )
+
+    def fastest(among: list[Contender]) -> Contender:
+        return min(among, key=lambda c: seconds[c.name])
+
+    eager = fastest([c for c in lean if c.engine == "torch"])
+    anyone = fastest([c for c in lean if not c.ours])
+    own_dense = fastest([c for c in lean if c.ours])
+    published = fastest([c for c in contenders.values() if c.form == "dnet published"])
+    rivals = {"lean": eager, "published": published, "any": anyone, "own": own_dense}
     table = bench.report.table("fsrcnn_mga", TITLE)
     for name, c in contenders.items():
         own = seconds[name]
@@ -95,42 +114,51 @@ def _report(
         if c.k is not None:
             row |= {"K": str(c.k), "cover": f"{100 * c.k / (rows * cols):.1f}%"}
         row |= {"ms": f"{1e3 * own:.2f}", "spread": f"{100 * timings[name].spread:.0f}%"}
-        for column, rival in (("lean", eager), ("published", published), ("any", anyone)):
+        for column, rival in rivals.items():
             row[f"vs {column}"] = f"{seconds[rival.name] / own:.2f}x"
         paper = (r for r in contenders.values() if r.form == "mga paper-style" and r.k == c.k)
-        rival = next(paper, None)
-        row["vs paper"] = "-" if rival is None else f"{seconds[rival.name] / own:.2f}x"
+        released = next(paper, None)
+        row["vs paper"] = "-" if released is None else f"{seconds[released.name] / own:.2f}x"
         row["GMACs"] = f"{c.macs / 1e9:.3f}"
-        row["floor ms"] = f"{2 * c.macs / bench.peak() / 1e6:.2f}"
+        row["floor ms"] = f"{2e3 * c.useful / peak / 1e9:.2f}"
         row["MAC ceiling"] = f"{eager.macs / c.macs:.2f}x"
         table.rows.append(row)
     table.notes += notes
-    table.notes.append(f"fastest lean dense: eager torch {eager.name}; any engine {anyone.name}")
+    table.notes.append(
+        f"fastest lean dense: eager torch {eager.name}; any other engine {anyone.name}; "
+        f"ours {own_dense.name}; FMA peak {peak:.0f} GFLOP/s"
+    )
     table.notes += [
-        _break_even(contenders, seconds, layout, eager, rows * cols) for layout in LAYOUTS
+        _break_even(contenders, seconds, (f"sparsesr {name}", layout), dense, rows * cols)
+        for name in EXECUTORS
+        for layout in LAYOUTS
+        for dense in (eager, own_dense)
     ]
 
 
 def _break_even(
     contenders: dict[str, Contender],
     seconds: dict[str, float],
-    layout: str,
+    ours: tuple[str, str],  # engine, layout
     dense: Contender,
     patches: int,
 ) -> str:
     """Coverage at which ours takes as long as the dense network: time is a line in K."""
-    ours = [c for c in contenders.values() if c.engine == "sparsesr" and c.layout == layout]
-    ks = torch.tensor([[1.0, float(c.k or 0)] for c in ours], dtype=torch.float64)
-    times = torch.tensor([[seconds[c.name]] for c in ours], dtype=torch.float64)
+    points = [c for c in contenders.values() if c.form == "mga" and (c.engine, c.layout) == ours]
+    ks = torch.tensor([[1.0, float(c.k or 0)] for c in points], dtype=torch.float64)
+    times = torch.tensor([[seconds[c.name]] for c in points], dtype=torch.float64)
     fixed, slope = torch.linalg.lstsq(ks, times).solution[:, 0].tolist()
-    head = f"break-even, ours {layout}: {1e3 * fixed:.2f} ms + {1e6 * slope:.2f} us per patch; "
+    head = (
+        f"break-even, mga {' '.join(ours)}: {1e3 * fixed:.2f} ms + {1e6 * slope:.2f} us per patch; "
+    )
+    rival = f"the lean dense network of {dense.engine}"
     room = seconds[dense.name] - fixed
     if room <= 0:
-        return head + "slower than the lean dense network at any coverage"
+        return head + f"slower than {rival} at any coverage"
     coverage = room / slope / patches if slope > 0 else float("inf")
     if coverage >= 1:
-        return head + "faster than the lean dense network at every coverage"
-    return head + f"as slow as the lean dense network at {100 * coverage:.1f}% coverage"
+        return head + f"faster than {rival} at every coverage"
+    return head + f"as slow as {rival} at {100 * coverage:.1f}% coverage"
 
 
 def bench_stages(bench: Bench) -> None:
@@ -153,7 +181,8 @@ def _stages(net: Any, lr: torch.Tensor, k: int) -> dict[str, Call]:
     index = net.select(mask, k)
     gathered = net.gather(feature, index)
     patches = net.refine(gathered)
-    verify("stages", net.paste(coarse, patches, index), net(lr, k=k), atol=1e-6)
+    program = in_a_row(net.refine.mapping, net.refine.tail, net.refine.upsampler)
+    verify("stages", net.paste(coarse, patches, index), net(lr, k=k), atol=1e-4)
     return {
         "base": lambda: net.coarse_and_feature(lr),
         "trunk": lambda: net.base.features(lr),
@@ -162,5 +191,8 @@ def _stages(net: Any, lr: torch.Tensor, k: int) -> dict[str, Call]:
         "gather": lambda: net.gather(feature, index),
         "refine": lambda: net.refine(gathered),
         "paste": lambda: net.paste(coarse, patches, index, inplace=True),
+        "refine_patches_": lambda: ops.refine_patches_(
+            coarse, feature, index, program.weights, program.text, net.patch_size, net.halo
+        ),
         "forward": lambda: net(lr, k=k),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import paper_style_pcsr
 import torch
+from _executor import executor, run_by
 from _maps import LAYOUTS
 from _protocol import Call, Timing, verify
 from _published import lr_images, published
@@ -23,8 +24,8 @@ from sparsesr.nn.pixel_places import pixel_places
 
 TITLE = """PCSR x4, published weights, output 1024x688 of a mosaic of B100 images, each network in
 the faster of NCHW and NHWC. vs original: times faster than the network without routing, below 1 is
-a loss; MACs: what equally efficient kernels would give; paper: the released code's forward in
-plain PyTorch. floor: multiply-adds at the speed of the conv64 probe."""
+a loss; MACs: what equally efficient kernels would give; original and paper, the released code's
+forward: in plain PyTorch. floor: multiply-adds at the speed of the conv64 probe."""
 STAGES = """PCSR x4: where the time goes, NHWC"""
 SIZE, HR_SIZE = (172, 256), (688, 1024)
 # family, k -> (times the original, times the paper's path)
@@ -101,9 +102,11 @@ def _contenders(
             for net in nets
         )
         found[f"pcsr {layout}"] = lambda net=routed, x=x: net(x, size=hr_size, **case.choice)
-        found[f"original {layout}"] = lambda net=original, x=x: net(x)
+        found[f"original {layout}"] = run_by("off", lambda net=original, x=x: net(x))
     if case.k is not None and not bench.gpu:
-        found["paper"] = lambda: paper_style_pcsr.forward(nets[0], lr, hr_size, case.k)
+        found["paper"] = run_by(
+            "off", lambda: paper_style_pcsr.forward(nets[0], lr, hr_size, case.k)
+        )
     return found
 
 
@@ -158,7 +161,7 @@ def _row(
 
 
 def _dense_macs(net: nn.Module, lr: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), executor("off"):
         net(lr)
     return int(counter.get_total_flops()) // 2
 

@@ -160,6 +160,7 @@ void bind_cpu_ops(py::module_& m) {
     const sparsesr::PackingRule rule = cpu::packing_rule(pairs);
     return py::make_tuple(rule.lanes, rule.narrow, rule.vectors, rule.depth);
   });
+  m.def("fma_peak", &cpu::fma_peak, ReleaseGil());
 }
 
 #ifdef SPARSESR_CUDA

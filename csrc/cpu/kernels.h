@@ -236,6 +236,14 @@ struct AverageNeighborsArgs {
   int threads;
 };
 
+// Multiplies and adds in registers, `iterations` times; writes how many floating-point operations
+// that were, 0 where the instruction set has no product of bfloat16 pairs.
+struct FmaPeakArgs {
+  int64_t iterations;
+  bool pairs;
+  int64_t* operations;  // written
+};
+
 // One line per kernel; declarations, the table and its entries all follow from this list.
 #define SPARSESR_CPU_KERNELS(X)                    \
   X(select_patches, SelectArgs)                    \
@@ -251,7 +259,8 @@ struct AverageNeighborsArgs {
   X(average_neighbors, AverageNeighborsArgs)       \
   X(program_rule, ProgramRuleArgs)                 \
   X(refine_patches, RefinePatchesArgs)             \
-  X(run_program, RunProgramArgs)
+  X(run_program, RunProgramArgs)                   \
+  X(fma_peak, FmaPeakArgs)
 
 struct CpuKernels {
   const char* isa;

@@ -264,5 +264,12 @@ void scatter_patches_backward(const TensorView& grad, const TensorView& index,
                                           workspace.memory.get(), workspace.bytes, used});
 }
 
+int64_t fma_peak(int64_t iterations, bool pairs) {
+  if (iterations < 0) fail("fma_peak: expected iterations >= 0, got ", iterations);
+  int64_t operations = 0;
+  cpu_kernels().fma_peak({iterations, pairs, &operations});
+  return operations;
+}
+
 }  // namespace cpu
 }  // namespace sparsesr

@@ -109,5 +109,9 @@ void refine_patches(const TensorView& canvas, const TensorView& feature, const T
 void run_program(const TensorView& x, const ProgramTables& tables, const TensorView& constants,
                  const TensorView& out, int threads);
 
+// Multiplies and adds float32, or pairs of bfloat16, in registers, `iterations` times. Returns how
+// many floating-point operations that were, for the caller to time; 0 where there is no such loop.
+int64_t fma_peak(int64_t iterations, bool pairs);
+
 }  // namespace cpu
 }  // namespace sparsesr

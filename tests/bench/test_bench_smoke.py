@@ -18,7 +18,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
-        check=False, timeout=120,
+        check=False, timeout=240,  # a guard against hanging, on a busy machine too
     )  # fmt: skip
 
 
@@ -33,6 +33,10 @@ def test_quick_run() -> None:
         assert fact in done.stdout
     for column in ("paper/op", "memcpy GB/s", "reference us", "op/clone", "vs lean", "floor ms"):
         assert column in done.stdout
+    for column in ("vs own", "x chunked", "x layered", "% peak", "kept lean", "GFLOP/s"):
+        assert column in done.stdout
+    for row in ("sparsesr layered", "sparsesr fused", "mga-light", "carn-pcsr encoder"):
+        assert row in done.stdout
     assert "break-even" in done.stdout
 
 

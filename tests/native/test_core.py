@@ -50,7 +50,7 @@ def test_sanitizers(compiler: str, tmp_path: Path) -> None:
     "op",
     [
         *("gather_patches", "scatter_patches", "select_patches", "select_gather_patches"),
-        *("masked_conv2d", "masked_block", "route_mlp", "average_neighbors"),
+        *("masked_conv2d", "masked_block", "route_mlp", "average_neighbors", "fma_peak"),
     ],
 )
 def test_variants_share_no_symbols(op: str, compiler: str, tmp_path: Path) -> None:
