@@ -2,6 +2,9 @@
 // broadcast, and the sums stay in registers from the first input to the last.
 #include "cpu/conv_rows.h"
 
+// Sums that are handed to a function stay in registers only where it is compiled into its caller.
+#define SPARSESR_INLINE __attribute__((always_inline)) inline
+
 SPARSESR_BEGIN_ISA
 namespace {
 
@@ -17,8 +20,8 @@ constexpr int block_vectors(int outputs) {
 
 // One tap of one input, for vectors [kBegin, kEnd) of the block.
 template <int kVectors, int kOutputs, int kBegin, int kEnd>
-inline void add_tap(Wide (&sums)[kOutputs][kVectors], const float* x, int64_t pixel,
-                    const float* weights) {
+SPARSESR_INLINE void add_tap(Wide (&sums)[kOutputs][kVectors], const float* x, int64_t pixel,
+                             const float* weights) {
   Wide values[kVectors];
 #pragma GCC unroll 4
   for (int v = kBegin; v < kEnd; ++v) {
@@ -47,74 +50,95 @@ __attribute__((noinline)) void activate_stored(const ConvTarget& to, int64_t out
   }
 }
 
-// Calls body(output, vector, where it lies in the row) for every sum.
-template <int kVectors, int kOutputs, class Body>
-inline void for_sums(int64_t begin, const Body& body) {
-#pragma GCC unroll 12
-  for (int o = 0; o < kOutputs; ++o) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) body(o, v, begin + v * lanes<Wide>());
+// All sums of a block: output o, vector v. A loop of lambdas would not stay in registers.
+// clang-format off
+#define SPARSESR_FOR_SUMS                            \
+  _Pragma("GCC unroll 12")                           \
+  for (int o = 0; o < kOutputs; ++o)                 \
+    _Pragma("GCC unroll 4")                          \
+    for (int v = 0; v < kVectors; ++v)
+// clang-format on
+
+template <int kVectors, int kOutputs>
+SPARSESR_INLINE void clear(Wide (&sums)[kOutputs][kVectors]) {
+  SPARSESR_FOR_SUMS {
+    sums[o][v] = Wide{};
+    SPARSESR_KEEP(sums[o][v]);  // else GCC keeps a flag for each of whether it is still zero
   }
 }
 
 template <int kVectors, int kOutputs>
-inline void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTarget& to, int64_t at) {
+SPARSESR_INLINE void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTarget& to,
+                                  int64_t at) {
+  constexpr int64_t kLanes = lanes<Wide>();
   const bool simple = to.act <= ActKind::kSlope;
-  const int64_t begin = at * lanes<Wide>();
-  const auto each = [begin](const auto& body) { for_sums<kVectors, kOutputs>(begin, body); };
-  each([&](int o, int v, int64_t) { sums[o][v] += to.bias[o]; });
+  const int64_t begin = at * kLanes;
+  SPARSESR_FOR_SUMS sums[o][v] += to.bias[o];
   if (to.add != nullptr) {
-    each([&](int o, int v, int64_t i) {
-      sums[o][v] += load<Wide>(to.add + o * to.add_channel + i);
-    });
+    const float* add = to.add + begin;
+    SPARSESR_FOR_SUMS sums[o][v] += load<Wide>(add + o * to.add_channel + v * kLanes);
   }
   if (to.act == ActKind::kRelu) {
-    each([&](int o, int v, int64_t) { sums[o][v] = relu(sums[o][v]); });
+    SPARSESR_FOR_SUMS sums[o][v] = relu(sums[o][v]);
   } else if (to.act == ActKind::kSlope) {
-    each([&](int o, int v, int64_t) { sums[o][v] = sloped(sums[o][v], to.slopes[o]); });
+    SPARSESR_FOR_SUMS sums[o][v] = sloped(sums[o][v], to.slopes[o]);
   }
   if (simple && to.mul != nullptr) {
-    each([&](int o, int v, int64_t i) {
-      sums[o][v] *= load<Wide>(to.mul + o * to.mul_channel + i);
-    });
+    const float* mul = to.mul + begin;
+    SPARSESR_FOR_SUMS sums[o][v] *= load<Wide>(mul + o * to.mul_channel + v * kLanes);
   }
-  each([&](int o, int v, int64_t i) { store(to.out + o * to.out_channel + i, sums[o][v]); });
-  if (!simple) activate_stored(to, kOutputs, begin, begin + kVectors * lanes<Wide>());
+  float* out = to.out + begin;
+  SPARSESR_FOR_SUMS store(out + o * to.out_channel + v * kLanes, sums[o][v]);
+  if (!simple) activate_stored(to, kOutputs, begin, begin + kVectors * kLanes);
 }
 
-// Vectors [at, at + kVectors) of a row. kTaps 0: as many as `taps` says. kLow, kHigh: the first tap
-// of the first vector, the last tap of the last one are left out.
-template <int kVectors, int kOutputs, int kTaps, bool kLow, bool kHigh>
+// Vectors [at, at + kVectors) of a row. kLow, kHigh: the first tap of the first vector, the last
+// tap of the last one are left out.
+template <int kVectors, int kOutputs, int kTaps, bool kLow = false, bool kHigh = false>
 __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_runs,
                                               const ConvTaps& taps, const ConvTarget& to,
                                               int64_t at) {
+  constexpr int kLast = kTaps - 1;
   const int64_t step = taps.step, pixel = taps.pixel;
   Wide sums[kOutputs][kVectors];
-  for_sums<kVectors, kOutputs>(0, [&](int o, int v, int64_t) {
-    sums[o][v] = Wide{};
-    SPARSESR_KEEP(sums[o][v]);  // else GCC keeps a flag for each of whether it is still zero
-  });
+  clear(sums);
   for (int64_t r = 0; r < num_runs; ++r) {
     const ConvRun run = runs[r];
     const float* x = run.x + at * pixel;
     const float* weights = run.weights;
-    for (int64_t c = 0; c < run.channels; ++c, x += run.channel) {
-      if (kTaps == 0) {
-        for (int64_t t = 0; t < taps.count; ++t, weights += kOutputs) {
-          add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + t * step, pixel, weights);
-        }
-        continue;
-      }
-      add_tap<kVectors, kOutputs, kLow, kVectors - (kHigh && kTaps == 1)>(sums, x, pixel, weights);
+    for (int64_t c = 0; c < run.channels; ++c, x += run.channel, weights += kTaps * kOutputs) {
+      add_tap<kVectors, kOutputs, kLow, kVectors>(sums, x, pixel, weights);
       if (kTaps > 2) {
         add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + step, pixel, weights + kOutputs);
       }
       if (kTaps > 1) {
-        constexpr int kLast = kTaps - 1;
         add_tap<kVectors, kOutputs, 0, kVectors - kHigh>(sums, x + kLast * step, pixel,
                                                          weights + kLast * kOutputs);
       }
-      weights += kTaps * kOutputs;
+    }
+  }
+  finish_block(sums, to, at);
+}
+
+// Any number of taps. Where some are left out, which happens to single vectors alone, the others
+// are those from `first` to `last`.
+template <int kVectors, int kOutputs>
+__attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t num_runs,
+                                                  const ConvTaps& taps, const ConvTarget& to,
+                                                  int64_t at) {
+  const int64_t first = kVectors == 1 && taps.skip_first && at == 0;
+  const int64_t last = taps.count - (kVectors == 1 && taps.skip_last && at + 1 == taps.vectors);
+  Wide sums[kOutputs][kVectors];
+  clear(sums);
+  for (int64_t r = 0; r < num_runs; ++r) {
+    const ConvRun run = runs[r];
+    const float* x = run.x + at * taps.pixel;
+    const float* weights = run.weights;
+    for (int64_t c = 0; c < run.channels; ++c, x += run.channel, weights += taps.count * kOutputs) {
+      for (int64_t t = first; t < last; ++t) {
+        add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + t * taps.step, taps.pixel,
+                                                 weights + t * kOutputs);
+      }
     }
   }
   finish_block(sums, to, at);
@@ -128,41 +152,35 @@ inline ConvolveBlock block_at_edge(bool low, bool high) {
   if (low && high) return &convolve_block<kVectors, kOutputs, kTaps, true, true>;
   if (low) return &convolve_block<kVectors, kOutputs, kTaps, true, false>;
   if (high) return &convolve_block<kVectors, kOutputs, kTaps, false, true>;
-  return &convolve_block<kVectors, kOutputs, kTaps, false, false>;
+  return &convolve_block<kVectors, kOutputs, kTaps>;
 }
 
-// Other numbers of taps than these read zeros at the edges.
 template <int kVectors, int kOutputs>
 inline ConvolveBlock block_for(const ConvTaps& taps, int64_t at) {
   const bool low = taps.skip_first && at == 0;
   const bool high = taps.skip_last && at + kVectors == taps.vectors;
   switch (taps.count) {
     case 1:
-      return block_at_edge<kVectors, kOutputs, 1>(low, high);
+      return &convolve_block<kVectors, kOutputs, 1>;
     case 2:
       return block_at_edge<kVectors, kOutputs, 2>(low, high);
     case 3:
       return block_at_edge<kVectors, kOutputs, 3>(low, high);
     default:
-      return &convolve_block<kVectors, kOutputs, 0, false, false>;
+      return &convolve_any_block<kVectors, kOutputs>;
   }
 }
 
-// Vectors that are left over at the end of a row go through narrower blocks.
+// Vectors that are left over at the end of a row go one by one.
 template <int kOutputs>
 inline void convolve_row_of(const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
                             const ConvTarget& to) {
   constexpr int kVectors = block_vectors(kOutputs);
-  constexpr int kNarrow = kVectors > 2 ? 2 : 1;
   int64_t at = 0;
   for (; at + kVectors <= taps.vectors; at += kVectors) {
     block_for<kVectors, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
   }
-  if (kNarrow > 1 && at + kNarrow <= taps.vectors) {
-    block_for<kNarrow, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
-    at += kNarrow;
-  }
-  if (at < taps.vectors) block_for<1, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
+  for (; at < taps.vectors; ++at) convolve_any_block<1, kOutputs>(runs, num_runs, taps, to, at);
 }
 
 }  // namespace

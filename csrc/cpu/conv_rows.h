@@ -22,7 +22,8 @@ struct ConvRun {
 struct ConvTaps {
   int64_t count, step;  // across; floats from one to the next
   int64_t pixel;        // floats from one vector of outputs to the next, at the input
-  // The first tap of the row's first vector, and the last tap of its last, lie outside the patch.
+  // The first tap of the row's first vector, and the last tap of its last, lie outside the patch:
+  // of two taps or three.
   bool skip_first, skip_last;
   int64_t vectors;  // of the row
 };

@@ -78,12 +78,9 @@ inline void convolve(const Frame& frame, const ProgramStep& step, const ProgramB
   for (int64_t r = 0; r < num_runs; ++r) runs[r].x += begin * kLanes * step.stride;
   const int64_t first = block.left - step.pad;  // of the taps, relative to the pixel
   const int64_t last = first + block.across - 1;
-  const ConvTaps taps = {block.across,
-                         frame.pixel(),
-                         kLanes * step.stride,
-                         frame.patches && step.stride == 1 && first == -1,
-                         frame.patches && step.stride == 1 && last == 1,
-                         vectors};
+  const bool edges = frame.patches && step.stride == 1 && (block.across == 2 || block.across == 3);
+  const ConvTaps taps = {block.across,         frame.pixel(),      kLanes * step.stride,
+                         edges && first == -1, edges && last == 1, vectors};
   const float* bias = frame.program.constants + block.constants +
                       block.down * block.in_count * block.across * block.outputs;
   ConvTarget to = {bias, bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0};

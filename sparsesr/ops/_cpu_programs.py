@@ -272,6 +272,8 @@ class _Assembler:
         if channel_of is not None:
             bias = bias[list(channel_of)]
             slopes = None if slopes is None else slopes[list(channel_of)]
+        stride = step["stride"] if step.kind == "conv" else 1
+        width = self.shapes[step.inputs[0]][2]
         begin, reach = len(self.blocks) // 9, 0
         for block in blocks:
             count, inputs, down, across = block.weights.shape
@@ -280,9 +282,13 @@ class _Assembler:
             at = self._constant(*parts, *([] if slopes is None else [slopes[own]]))
             places = (count, block.first, block.in_first, inputs, block.top, down, block.left)
             self.blocks.extend((*places, across, at))
-            reach = max(reach, pad - block.left, block.left + across - 1 - pad)
-        # On patches the kernels leave out a tap one pixel outside; zeros serve the others.
-        if self.is_map or reach > 1 or step["stride"] > 1:
+            right = (shape[2] - 1) * stride - pad + block.left + across - width
+            beyond = max(pad - block.left, right)
+            # On patches the kernels leave out one tap of two or three; zeros serve the others.
+            left_out = stride == 1 and beyond <= 1 and across in (2, 3)
+            if self.is_map or not left_out:
+                reach = max(reach, beyond)
+        if reach > 0:
             for value, _, _ in reads:
                 self.values[value][3] = max(self.values[value][3], reach)
         add, mul = (-1 if v is None else self._whole(v) for v in (step.add, step.mul))
@@ -292,7 +298,7 @@ class _Assembler:
             reads,
             others=(add, mul),
             act=_act(step.act),
-            stride=max(step["stride"], 1) if step.kind == "conv" else 1,
+            stride=stride,
             pad=pad,
             blocks=(begin, len(self.blocks) // 9 - begin),
         )
