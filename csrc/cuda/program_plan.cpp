@@ -1,0 +1,733 @@
+#include "cuda/program_plan.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "common/checks.h"
+#include "cuda/program_kernels.h"
+
+namespace sparsesr {
+namespace cuda {
+namespace {
+
+constexpr int64_t kVectorBytes = 16;
+constexpr int64_t kMostChannels = 4096;
+constexpr int64_t kMostFactor = 64;
+constexpr int64_t kMostSide = 1 << 14;
+constexpr int64_t kMostElements = std::numeric_limits<int32_t>::max() / 4;
+// An instruction each for weights and pixels beside those of the product: what a tile costs.
+constexpr int64_t kTileOverhead = 2;
+
+int64_t rounded_up(int64_t number, int64_t unit) { return (number + unit - 1) / unit * unit; }
+
+// Where a map lies in shared memory, and for how long: from the step that writes it to the last
+// that reads it.
+struct Buffer {
+  int64_t channels, pixels;
+  int64_t pitch, bytes;
+  int64_t born, last;
+  int64_t offset;
+  int64_t same_as;  // a buffer whose memory this one takes over, element by element; -1: none
+};
+
+// Channels of a buffer; a value is one or several of them.
+struct Part {
+  int64_t buffer, first, count;
+};
+using Value = std::vector<Part>;
+
+// An input pixel of a convolution relative to the output's, and the weight that it meets.
+struct Tap {
+  int64_t dy, dx, ky, kx;
+};
+
+// An output of a product: which of the convolution, where in the shuffle behind it.
+struct Output {
+  int64_t source;  // -1: none
+  int64_t channel, dy, dx;
+};
+
+struct Obstacle {
+  std::string text;
+};
+
+[[noreturn]] void refuse(const std::string& text) { throw Obstacle{text}; }
+
+class Planner {
+ public:
+  Planner(const PatchProgram& program, DType dtype)
+      : program_(program),
+        size_(element_size(dtype)),
+        in_vector_(kVectorBytes / size_),
+        in_step_(dtype == DType::kFloat32 ? 4 : 16),
+        most_tiles_(dtype == DType::kFloat32 ? 1 : 3),
+        values_(program.shapes.size()),
+        readers_(program.shapes.size()),
+        done_(program.steps.size()) {}
+
+  PatchPlan plan(DType dtype, int64_t shared_bytes) {
+    count_readers();
+    values_[0] = {{new_buffer(program_.shapes[0]), 0, program_.shapes[0][0]}};
+    buffers_[0].born = -1;
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      if (!done_[i]) lower(static_cast<int64_t>(i));
+    }
+    if (!written_) write_result();
+    place_buffers();
+    finish_offsets();
+    int64_t patch_bytes = 0;
+    for (const Buffer& b : buffers_) patch_bytes = std::max(patch_bytes, b.offset + b.bytes);
+    const int64_t zero_bytes = rounded_up(zero_bytes_, kVectorBytes);
+    if (zero_bytes + patch_bytes > shared_bytes) {
+      refuse("its values take " + std::to_string(zero_bytes + patch_bytes) +
+             " bytes of shared memory for one patch, this GPU has " + std::to_string(shared_bytes));
+    }
+    write_table(dtype, zero_bytes, patch_bytes);
+    return std::move(plan_);
+  }
+
+ private:
+  // --- values
+
+  int64_t new_buffer(const Sizes& shape) {
+    Buffer made = {};
+    made.channels = shape[0];
+    made.pixels = shape[1] * shape[2];
+    if (made.channels > kMostChannels)
+      refuse("a value of " + std::to_string(shape[0]) + " channels");
+    made.pitch = (vectors_of(shape[0]) | 1) * kVectorBytes;
+    made.bytes = made.pixels * made.pitch;
+    made.born = static_cast<int64_t>(steps_.size());
+    made.last = made.born;
+    made.same_as = -1;
+    buffers_.push_back(made);
+    return static_cast<int64_t>(buffers_.size()) - 1;
+  }
+
+  int64_t vectors_of(int64_t channels) const {
+    return rounded_up(channels, in_step_) * size_ / kVectorBytes;
+  }
+
+  void use(const Part& part) {
+    Buffer& buffer = buffers_[part.buffer];
+    buffer.last = std::max(buffer.last, static_cast<int64_t>(steps_.size()));
+  }
+
+  PatchView view_of(const Part& part) const {
+    const Buffer& buffer = buffers_[part.buffer];
+    // The buffer's number until it has a place.
+    return {static_cast<int32_t>(part.buffer), static_cast<int32_t>(buffer.pitch),
+            static_cast<int32_t>(part.first * size_), PatchSpread::kPixels};
+  }
+
+  // Whether a convolution can read it in whole steps without another value's channels.
+  bool in_steps(const Value& value) const {
+    return std::all_of(value.begin(), value.end(), [&](const Part& part) {
+      return part.first % in_vector_ == 0 &&
+             (part.count % in_step_ == 0 ||
+              part.first + part.count == buffers_[part.buffer].channels);
+    });
+  }
+
+  // A value in one buffer from a multiple of `unit` channels on, copied there where it is not.
+  Part one_part(int64_t value, int64_t unit) {
+    if (values_[value].size() > 1 || values_[value][0].first % unit != 0) copy(value);
+    return values_[value][0];
+  }
+
+  void copy(int64_t value) {
+    PatchStep step = step_of(PatchStepKind::kSelect, program_.shapes[value]);
+    step.segments = static_cast<int32_t>(lists_.size());
+    step.num_segments = static_cast<int32_t>(values_[value].size());
+    for (const Part& part : values_[value]) add_segment(part);
+    finish(step, value);
+  }
+
+  void add_segment(const Part& part) {
+    use(part);
+    PatchSegment segment = {view_of(part), static_cast<int32_t>(part.count),
+                            static_cast<int32_t>(rounded_up(part.count, in_step_) / in_step_)};
+    segments_.push_back(lists_.size());
+    append(lists_, segment);
+  }
+
+  template <class T>
+  static void append(std::vector<int32_t>& to, const T& item) {
+    static_assert(sizeof(T) % sizeof(int32_t) == 0, "words");
+    const size_t at = to.size();
+    to.resize(at + sizeof(T) / sizeof(int32_t));
+    std::memcpy(to.data() + at, &item, sizeof(T));
+  }
+
+  // --- steps
+
+  void count_readers() {
+    for (const ProgramStep& step : program_.steps) {
+      for (const int64_t v : step.inputs) ++readers_[v];
+      if (step.add >= 0) ++readers_[step.add];
+      if (step.mul >= 0) ++readers_[step.mul];
+    }
+    ++readers_[program_.result];
+  }
+
+  // The step that alone reads a value, as its first input; -1 where there is none.
+  int64_t only_reader(int64_t value) const {
+    if (readers_[value] != 1 || value == program_.result) return -1;
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      const std::vector<int64_t>& inputs = program_.steps[i].inputs;
+      if (std::count(inputs.begin(), inputs.end(), value) == 1) return static_cast<int64_t>(i);
+    }
+    return -1;
+  }
+
+  PatchStep step_of(PatchStepKind kind, const Sizes& shape) const {
+    PatchStep step = {};
+    step.kind = kind;
+    step.height = static_cast<int32_t>(shape[1]);
+    step.width = static_cast<int32_t>(shape[2]);
+    step.by_height = fast_divisor(shape[1]);
+    step.by_width = fast_divisor(shape[2]);
+    step.channels = static_cast<int32_t>(shape[0]);
+    step.vectors = static_cast<int32_t>(vectors_of(shape[0]));
+    step.by_vectors = fast_divisor(step.vectors);
+    step.in.offset = step.out.offset = step.add.offset = step.mul.offset = -1;
+    step.factor = step.stride = 1;
+    step.bias = -1;
+    return step;
+  }
+
+  // `value` is what the step makes; `reuse`: buffers whose memory it may take over where they are
+  // read for the last time, each element by the thread that then writes it.
+  void finish(PatchStep& step, int64_t value, const std::vector<Part>& reuse = {}) {
+    const int64_t buffer = new_buffer(program_.shapes[value]);
+    for (const Part& part : reuse) {
+      const Buffer& old = buffers_[part.buffer];
+      if (part.first == 0 && part.count == old.channels &&
+          old.channels == buffers_[buffer].channels && old.pixels == buffers_[buffer].pixels) {
+        candidates_.push_back({buffer, part.buffer});
+      }
+    }
+    values_[value] = {{buffer, 0, program_.shapes[value][0]}};
+    step.out = view_of(values_[value][0]);
+    steps_.push_back(step);
+  }
+
+  void lower(int64_t i) {
+    const ProgramStep& text = program_.steps[i];
+    if (text.kind == "concat") {
+      for (const int64_t v : text.inputs) {
+        values_[i + 1].insert(values_[i + 1].end(), values_[v].begin(), values_[v].end());
+      }
+    } else if (text.kind == "slice") {
+      values_[i + 1] =
+          channels_of(values_[text.inputs[0]], number(text, "first"), number(text, "count"));
+    } else if (text.kind == "conv" || text.kind == "deconv") {
+      lower_conv(i);
+    } else if (text.kind == "act" || text.kind == "add" || text.kind == "mul") {
+      lower_point(i);
+    } else {
+      lower_move(i);
+    }
+  }
+
+  static int64_t number(const ProgramStep& text, const char* name, int64_t otherwise = 0) {
+    const auto found = text.numbers.find(name);
+    return found == text.numbers.end() ? otherwise : found->second;
+  }
+
+  static Value channels_of(const Value& value, int64_t first, int64_t count) {
+    Value made;
+    for (const Part& part : value) {
+      const int64_t begin = std::max<int64_t>(first, 0), end = std::min(first + count, part.count);
+      if (begin < end) made.push_back({part.buffer, part.first + begin, end - begin});
+      first -= part.count;
+    }
+    return made;
+  }
+
+  void lower_point(int64_t i) {
+    const ProgramStep& text = program_.steps[i];
+    int64_t value = i + 1;
+    std::vector<std::pair<int64_t, bool>> others;  // operands, and whether they multiply
+    if (text.kind != "act") others.push_back({text.inputs[1], text.kind == "mul"});
+    const ProgramStep* act = text.kind == "act" ? &text : nullptr;
+    const int64_t next = only_reader(value);
+    if (text.kind == "mul" && next >= 0 && program_.steps[next].kind == "add") {
+      const std::vector<int64_t>& inputs = program_.steps[next].inputs;
+      const int64_t added = inputs[inputs[0] == value ? 1 : 0];
+      if (added <= i && program_.shapes[value] == program_.shapes[next + 1]) {
+        others.push_back({added, false});
+        done_[next] = true;
+        value = next + 1;
+      }
+    }
+    const Sizes& shape = program_.shapes[value];
+    // Copies are steps of their own, before this one.
+    std::vector<Part> parts = {one_part(text.inputs[0], in_vector_)};
+    for (const auto& [other, multiplies] : others) {
+      parts.push_back(
+          one_part(other, spread_of(other, shape) == PatchSpread::kOne ? 1 : in_vector_));
+    }
+    parts[0] = one_part(text.inputs[0], in_vector_);
+    PatchStep step = step_of(PatchStepKind::kPoint, shape);
+    step.in = view_of(parts[0]);
+    std::vector<Part> reuse = {parts[0]};
+    for (size_t o = 0; o < others.size(); ++o) {
+      PatchView& view = others[o].second ? step.mul : step.add;
+      view = view_of(parts[o + 1]);
+      view.spread = spread_of(others[o].first, shape);
+      if (view.spread == PatchSpread::kPixels) reuse.push_back(parts[o + 1]);
+    }
+    for (const Part& part : parts) use(part);
+    // Another thread may read what this one writes where operands are different parts of a buffer.
+    const auto shared = [&](const Part& one) {
+      return std::any_of(parts.begin(), parts.end(), [&](const Part& other) {
+        return other.buffer == one.buffer && (other.first != one.first || other.count != one.count);
+      });
+    };
+    reuse.erase(std::remove_if(reuse.begin(), reuse.end(), shared), reuse.end());
+    if (act != nullptr) set_act(step, *act, shape[0]);
+    finish(step, value, reuse);
+  }
+
+  PatchSpread spread_of(int64_t value, const Sizes& shape) const {
+    if (program_.shapes[value] == shape) return PatchSpread::kPixels;
+    return program_.shapes[value][0] == shape[0] ? PatchSpread::kChannels : PatchSpread::kOne;
+  }
+
+  // The slopes of channels 0, 1, ...
+  void set_act(PatchStep& step, const ProgramStep& text, int64_t channels) {
+    std::vector<int64_t> sources(channels);
+    for (int64_t c = 0; c < channels; ++c) sources[c] = c;
+    set_act(step, text, sources);
+  }
+
+  void set_act(PatchStep& step, const ProgramStep& text, const std::vector<int64_t>& sources) {
+    if (text.act == "relu") step.act = PatchAct::kRelu;
+    if (text.act == "leaky") step.act = PatchAct::kLeaky;
+    if (text.act == "sigmoid") step.act = PatchAct::kSigmoid;
+    if (text.act == "tanh") step.act = PatchAct::kTanh;
+    step.slope = static_cast<float>(text.slope);
+    if (text.act != "prelu") return;
+    step.act = PatchAct::kPrelu;
+    const bool single = program_.parameters[text.slopes][0] == 1;
+    step.slopes = add_vector(text.slopes, sources, single);
+  }
+
+  int32_t add_vector(int64_t parameter, const std::vector<int64_t>& sources, bool single) {
+    PackedPart part = {parameter, {}};
+    for (const int64_t source : sources) {
+      part.elements.push_back(static_cast<int32_t>(source < 0 || !single ? source : 0));
+    }
+    // Read in vectors, and in pairs.
+    part.elements.resize(rounded_up(static_cast<int64_t>(sources.size()), kOutputSet), -1);
+    const int64_t at = num_vectors_;
+    num_vectors_ += static_cast<int64_t>(part.elements.size());
+    plan_.vectors.push_back(std::move(part));
+    return static_cast<int32_t>(at);
+  }
+
+  void lower_move(int64_t i) {
+    const ProgramStep& text = program_.steps[i];
+    const int64_t from = text.inputs[0];
+    const std::map<std::string, PatchStepKind> kinds = {
+        {"softmax", PatchStepKind::kSoftmax}, {"mean", PatchStepKind::kMean},
+        {"nearest", PatchStepKind::kNearest}, {"resize", PatchStepKind::kResize},
+        {"pad", PatchStepKind::kClamp},       {"crop", PatchStepKind::kClamp},
+        {"shuffle", PatchStepKind::kShuffle}};
+    const auto kind = kinds.find(text.kind);
+    if (kind == kinds.end()) refuse("a step '" + text.kind + "'");
+    const Part part = one_part(from, in_vector_);
+    PatchStep step = step_of(kind->second, program_.shapes[i + 1]);
+    step.in = view_of(part);
+    step.in_height = static_cast<int32_t>(program_.shapes[from][1]);
+    step.in_width = static_cast<int32_t>(program_.shapes[from][2]);
+    step.factor = static_cast<int32_t>(number(text, "factor", 1));
+    step.tf = text.tf ? 1 : 0;
+    use(part);
+    finish(step, i + 1);
+  }
+
+  void write_result() {
+    const Part part = one_part(program_.result, 1);
+    PatchStep step = step_of(PatchStepKind::kWrite, program_.shapes[program_.result]);
+    step.in = view_of(part);
+    use(part);
+    steps_.push_back(step);
+  }
+
+  // --- convolutions
+
+  void lower_conv(int64_t i) {
+    const ProgramStep& text = program_.steps[i];
+    const bool transposed = text.kind == "deconv";
+    const Sizes& made = program_.shapes[i + 1];
+    const Sizes& source = program_.shapes[text.inputs[0]];
+    const Sizes& weight = program_.parameters[number(text, "weight")];
+    const int64_t stride = number(text, "stride", 1);
+    int64_t value = i + 1, factor = transposed ? stride : 1;
+    bool tf = false;
+    const ProgramStep* late_act = nullptr;  // behind the shuffle: by the channels it leaves
+    const int64_t next = only_reader(value);
+    if (!transposed && text.add < 0 && text.mul < 0 && next >= 0 &&
+        program_.steps[next].kind == "shuffle") {
+      factor = number(program_.steps[next], "factor");
+      tf = program_.steps[next].tf;
+      done_[next] = true;
+      value = next + 1;
+      const int64_t after = only_reader(value);
+      if (text.act.empty() && after >= 0 && program_.steps[after].kind == "act") {
+        late_act = &program_.steps[after];
+        done_[after] = true;
+        value = after + 1;
+      }
+    }
+    const bool to_canvas = value == program_.result && readers_[value] == 1;
+    if (factor > kMostFactor) refuse("a factor of " + std::to_string(factor));
+    if (transposed && (text.add >= 0 || text.mul >= 0)) refuse("add= or mul= behind a deconv");
+    if (made[1] >= kMostSide || source[1] >= kMostSide) refuse("a window that large");
+    if (!in_steps(values_[text.inputs[0]])) copy(text.inputs[0]);
+    std::vector<Part> extras;
+    for (const int64_t other : {text.add, text.mul}) {
+      if (other >= 0) extras.push_back(one_part(other, 2));
+    }
+    if (!in_steps(values_[text.inputs[0]])) copy(text.inputs[0]);
+    const Value input = values_[text.inputs[0]];
+
+    PatchStep step =
+        step_of(PatchStepKind::kConv, transposed ? Sizes{made[0], source[1], source[2]} : made);
+    step.channels = static_cast<int32_t>(program_.shapes[value][0]);
+    step.in_height = static_cast<int32_t>(source[1]);
+    step.in_width = static_cast<int32_t>(source[2]);
+    step.stride = static_cast<int32_t>(transposed ? 1 : stride);
+    step.factor = static_cast<int32_t>(factor);
+    size_t e = 0;
+    if (text.add >= 0) step.add = view_of(extras[e++]);
+    if (text.mul >= 0) step.mul = view_of(extras[e++]);
+    for (const Part& part : extras) use(part);
+    step.segments = static_cast<int32_t>(lists_.size());
+    step.num_segments = static_cast<int32_t>(input.size());
+    for (const Part& part : input) add_segment(part);
+
+    const std::vector<Output> order =
+        order_of(step.channels, factor, transposed, tf, to_canvas, number(text, "pad"), weight);
+    std::vector<int64_t> sources;
+    step.order = static_cast<int32_t>(lists_.size());
+    for (const Output& output : order) {
+      sources.push_back(output.source);
+      const bool nothing = output.channel < 0;
+      lists_.push_back(
+          nothing ? -1 : static_cast<int32_t>(output.channel | output.dy << 16 | output.dx << 24));
+    }
+    if (number(text, "bias", -1) >= 0) {
+      step.bias = add_vector(number(text, "bias"), sources, false);
+    }
+    if (late_act != nullptr) {
+      std::vector<int64_t> channels;
+      for (const Output& output : order) {
+        channels.push_back(output.source < 0 ? -1 : output.channel);
+      }
+      set_act(step, *late_act, channels);
+    } else {
+      set_act(step, text, sources);
+    }
+    add_weights(step, text, input, order);
+    if (to_canvas) {
+      written_ = true;
+      steps_.push_back(step);
+    } else {
+      // An input's buffer cannot be written while others still read it.
+      const auto is_input = [&](const Part& extra) {
+        return std::any_of(input.begin(), input.end(),
+                           [&](const Part& part) { return part.buffer == extra.buffer; });
+      };
+      extras.erase(std::remove_if(extras.begin(), extras.end(), is_input), extras.end());
+      finish(step, value, factor == 1 ? extras : std::vector<Part>());
+    }
+  }
+
+  // Outputs pixel by pixel of the shuffle, in each its channels, rounded up unless they go to the
+  // canvas. Pixels of a transposed convolution whose taps are the same lie side by side.
+  std::vector<Output> order_of(int64_t channels, int64_t factor, bool transposed, bool tf,
+                               bool to_canvas, int64_t pad, const Sizes& weight) const {
+    std::vector<std::pair<int64_t, int64_t>> places;
+    for (int64_t dy = 0; dy < factor; ++dy) {
+      for (int64_t dx = 0; dx < factor; ++dx) places.push_back({dy, dx});
+    }
+    if (transposed) {
+      const auto taps = [&](const std::pair<int64_t, int64_t>& place) {
+        return std::make_pair(taps_of_phase(place.first, factor, pad, weight[2]),
+                              taps_of_phase(place.second, factor, pad, weight[2]));
+      };
+      std::stable_sort(places.begin(), places.end(),
+                       [&](const auto& a, const auto& b) { return taps(a) < taps(b); });
+    }
+    const int64_t whole = to_canvas ? channels : rounded_up(channels, in_step_);
+    std::vector<Output> order;
+    for (const auto& [dy, dx] : places) {
+      for (int64_t c = 0; c < whole; ++c) {
+        int64_t source = transposed ? c : c * factor * factor + dy * factor + dx;
+        if (tf) source = (dy * factor + dx) * channels + c;
+        order.push_back({c < channels ? source : -1, c, dy, dx});
+      }
+    }
+    order.resize(rounded_up(static_cast<int64_t>(order.size()), kOutputSet), {-1, -1, 0, 0});
+    return order;
+  }
+
+  // Output pixel s*y + phase of a transposed convolution sees weight phase + pad - s*d of input
+  // pixel y + d: the d that there are.
+  static std::vector<int64_t> taps_of_phase(int64_t phase, int64_t factor, int64_t pad,
+                                            int64_t side) {
+    std::vector<int64_t> taps;
+    for (int64_t d = -side; d <= side; ++d) {
+      const int64_t at = phase + pad - factor * d;
+      if (at >= 0 && at < side) taps.push_back(d);
+    }
+    return taps;
+  }
+
+  static std::vector<Tap> taps_of(const ProgramStep& text, const Sizes& weight,
+                                  const Output* outputs) {
+    const int64_t pad = number(text, "pad"), side = weight[2];
+    std::vector<Tap> taps;
+    if (text.kind == "conv") {
+      for (int64_t ky = 0; ky < side; ++ky) {
+        for (int64_t kx = 0; kx < side; ++kx) taps.push_back({ky - pad, kx - pad, ky, kx});
+      }
+      return taps;
+    }
+    const int64_t factor = number(text, "stride");
+    for (int64_t o = 0; o < kOutputSet; ++o) {
+      if (outputs[o].source < 0) continue;
+      for (const int64_t dy : taps_of_phase(outputs[o].dy, factor, pad, side)) {
+        for (const int64_t dx : taps_of_phase(outputs[o].dx, factor, pad, side)) {
+          const auto same = [&](const Tap& tap) { return tap.dy == dy && tap.dx == dx; };
+          if (std::none_of(taps.begin(), taps.end(), same)) taps.push_back({dy, dx, 0, 0});
+        }
+      }
+    }
+    return taps;
+  }
+
+  // The element of the weights that joins an output, a channel of the input and a tap.
+  static int64_t weight_of(const ProgramStep& text, const Sizes& weight, const Output& output,
+                           int64_t channel, const Tap& tap) {
+    const int64_t side = weight[2];
+    if (output.source < 0) return -1;
+    if (text.kind == "conv") {
+      const int64_t own = weight[0] / number(text, "groups", 1);  // outputs of a group
+      const int64_t input = channel - output.source / own * weight[1];
+      if (input < 0 || input >= weight[1]) return -1;
+      return ((output.source * weight[1] + input) * side + tap.ky) * side + tap.kx;
+    }
+    const int64_t factor = number(text, "stride"), pad = number(text, "pad");
+    const int64_t ky = output.dy + pad - factor * tap.dy, kx = output.dx + pad - factor * tap.dx;
+    if (ky < 0 || ky >= side || kx < 0 || kx >= side) return -1;
+    return ((channel * weight[1] + output.source) * side + ky) * side + kx;
+  }
+
+  void add_weights(PatchStep& step, const ProgramStep& text, const Value& input,
+                   const std::vector<Output>& order) {
+    const Sizes& weight = program_.parameters[number(text, "weight")];
+    std::vector<int32_t> elements;
+    std::vector<PatchOutputs> sets;
+    std::vector<std::vector<int32_t>> tap_lists;
+    for (size_t o = 0; o < order.size(); o += kOutputSet) {
+      const Output* outputs = order.data() + o;
+      const std::vector<Tap> taps = taps_of(text, weight, outputs);
+      std::vector<int32_t> packed_taps;
+      for (const Tap& tap : taps) {
+        packed_taps.push_back(static_cast<int32_t>(static_cast<uint32_t>(tap.dy) << 16 |
+                                                   (static_cast<uint32_t>(tap.dx) & 0xffffu)));
+      }
+      if (tap_lists.empty() || tap_lists.back() != packed_taps) tap_lists.push_back(packed_taps);
+      const bool one_half = std::all_of(outputs + 8, outputs + kOutputSet,
+                                        [](const Output& output) { return output.source < 0; });
+      const int64_t at = num_weights_ + static_cast<int64_t>(elements.size());
+      sets.push_back({static_cast<int32_t>(tap_lists.size()) - 1,
+                      static_cast<int32_t>(packed_taps.size()),
+                      static_cast<int32_t>(at * size_ / kVectorBytes), one_half ? 1 : 2});
+      for (const Tap& tap : taps) {
+        int64_t before = 0;
+        for (const Part& part : input) {
+          for (int64_t c = 0; c < part.count; c += in_step_) {
+            const auto element = [&](int64_t output, int64_t channel) {
+              return static_cast<int32_t>(
+                  channel < part.count
+                      ? weight_of(text, weight, outputs[output], before + channel, tap)
+                      : -1);
+            };
+            pack_step(elements, c, element);
+          }
+          before += part.count;
+        }
+      }
+    }
+    std::vector<int32_t> places;
+    for (const std::vector<int32_t>& taps : tap_lists) {
+      places.push_back(static_cast<int32_t>(lists_.size()));
+      lists_.insert(lists_.end(), taps.begin(), taps.end());
+    }
+    step.outputs = static_cast<int32_t>(lists_.size());
+    step.num_outputs = static_cast<int32_t>(sets.size());
+    for (PatchOutputs& set : sets) {
+      set.taps = places[set.taps];
+      append(lists_, set);
+    }
+    step.tiling = tiling_of(step, tap_lists.size() == 1);
+    num_weights_ += static_cast<int64_t>(elements.size());
+    if (num_weights_ > kMostElements) refuse("too many weights");
+    const auto known = std::find(plan_.orders.begin(), plan_.orders.end(), elements);
+    plan_.weights.push_back({number(text, "weight"), known - plan_.orders.begin()});
+    if (known == plan_.orders.end()) plan_.orders.push_back(std::move(elements));
+  }
+
+  // float32: [4 inputs][16 outputs]. 16 bits: what each lane holds of two fragments b (ptx.h) of
+  // m16n8k16, both registers of the first 8 outputs, then of the others.
+  template <class Element>
+  void pack_step(std::vector<int32_t>& to, int64_t first, const Element& element) const {
+    if (size_ == 4) {
+      for (int64_t c = 0; c < in_step_; ++c) {
+        for (int64_t o = 0; o < kOutputSet; ++o) to.push_back(element(o, first + c));
+      }
+      return;
+    }
+    for (int64_t k = 0; k < 256; ++k) {
+      const int64_t lane = k / 8, half = k / 4 % 2, high = k / 2 % 2, odd = k % 2;
+      to.push_back(element(8 * half + lane / 4, first + 8 * high + lane % 4 * 2 + odd));
+    }
+  }
+
+  // For every number of patches how many tiles of pixels and sets of outputs a warp does at once:
+  // what keeps the warps busy and shares most of what is read.
+  uint32_t tiling_of(const PatchStep& step, bool same_taps) const {
+    uint32_t tiling = 0;
+    for (int64_t group = 1; group <= kMaxGroupPatches; ++group) {
+      const int64_t rows = (group * step.height * step.width + kTileRows16 - 1) / kTileRows16;
+      int64_t least = std::numeric_limits<int64_t>::max();
+      uint32_t best = 0;
+      for (int64_t tiles = most_tiles_; tiles >= 1; --tiles) {
+        for (int64_t sets = same_taps && step.num_outputs > 1 ? 2 : 1; sets >= 1; --sets) {
+          const int64_t items =
+              ((rows + tiles - 1) / tiles) * ((step.num_outputs + sets - 1) / sets);
+          const int64_t rounds = (items + kProgramWarps - 1) / kProgramWarps;
+          const int64_t cost = rounds * (tiles * sets + kTileOverhead);
+          if (cost >= least) continue;
+          least = cost;
+          best = static_cast<uint32_t>((tiles - 1) | (sets - 1) << 2);
+        }
+      }
+      tiling |= best << 4 * (group - 1);
+    }
+    return tiling;
+  }
+
+  // --- shared memory
+
+  void place_buffers() {
+    for (const auto& [made, old] : candidates_) {
+      const int64_t root = root_of(old);
+      if (buffers_[made].same_as >= 0 || buffers_[root].last != buffers_[made].born) continue;
+      buffers_[made].same_as = root;
+      buffers_[root].last = std::max(buffers_[root].last, buffers_[made].last);
+    }
+    std::vector<const Buffer*> placed;
+    for (Buffer& buffer : buffers_) {
+      if (buffer.same_as >= 0) continue;
+      buffer.offset = 0;
+      std::sort(placed.begin(), placed.end(),
+                [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; });
+      for (const Buffer* other : placed) {
+        const bool together = other->born <= buffer.last && buffer.born <= other->last;
+        if (!together || other->offset + other->bytes <= buffer.offset) continue;
+        if (other->offset >= buffer.offset + buffer.bytes) break;
+        buffer.offset = other->offset + other->bytes;
+      }
+      placed.push_back(&buffer);
+    }
+    for (Buffer& buffer : buffers_) {
+      if (buffer.same_as >= 0) buffer.offset = buffers_[buffer.same_as].offset;
+    }
+  }
+
+  int64_t root_of(int64_t buffer) const {
+    return buffers_[buffer].same_as >= 0 ? buffers_[buffer].same_as : buffer;
+  }
+
+  // Views have named buffers so far.
+  void finish_offsets() {
+    for (PatchStep& step : steps_) {
+      for (PatchView* view : {&step.in, &step.out, &step.add, &step.mul}) place(*view);
+    }
+    for (const size_t at : segments_) {
+      PatchSegment segment;
+      std::memcpy(&segment, lists_.data() + at, sizeof(segment));
+      zero_bytes_ = std::max<int64_t>(zero_bytes_, segment.view.pitch);
+      place(segment.view);
+      std::memcpy(lists_.data() + at, &segment, sizeof(segment));
+    }
+  }
+
+  void place(PatchView& view) const {
+    if (view.offset >= 0) view.offset = static_cast<int32_t>(buffers_[view.offset].offset);
+  }
+
+  void write_table(DType dtype, int64_t zero_bytes, int64_t patch_bytes) {
+    const Sizes& input = program_.shapes[0];
+    const Sizes& result = program_.shapes[program_.result];
+    num_weights_ += 32 * kVectorBytes / size_;  // a warp reads ahead
+    PatchTableHead head = {};
+    head.dtype = static_cast<int32_t>(dtype);
+    head.channels = static_cast<int32_t>(input[0]);
+    head.side = static_cast<int32_t>(input[1]);
+    head.out_channels = static_cast<int32_t>(result[0]);
+    head.out_side = static_cast<int32_t>(result[1]);
+    head.num_steps = static_cast<int32_t>(steps_.size());
+    head.num_lists = static_cast<int32_t>(lists_.size());
+    head.zero_bytes = static_cast<int32_t>(zero_bytes);
+    head.patch_bytes = static_cast<int32_t>(patch_bytes);
+    head.num_weights = static_cast<int32_t>(num_weights_);
+    head.num_vectors = static_cast<int32_t>(num_vectors_);
+    head.input = view_of({0, 0, input[0]});
+    place(head.input);
+    head.input_vectors = static_cast<int32_t>(vectors_of(input[0]));
+    append(plan_.table, head);
+    for (const PatchStep& step : steps_) append(plan_.table, step);
+    plan_.table.insert(plan_.table.end(), lists_.begin(), lists_.end());
+  }
+
+  const PatchProgram& program_;
+  const int64_t size_, in_vector_, in_step_, most_tiles_;
+  std::vector<Value> values_;
+  std::vector<int64_t> readers_;
+  std::vector<bool> done_;  // steps that are a part of an earlier one
+  bool written_ = false;
+  std::vector<Buffer> buffers_;
+  std::vector<std::pair<int64_t, int64_t>> candidates_;  // a buffer, and one it may take over
+  std::vector<PatchStep> steps_;
+  std::vector<int32_t> lists_;
+  std::vector<size_t> segments_;  // where they are in the lists
+  int64_t zero_bytes_ = 0, num_weights_ = 0, num_vectors_ = 0;
+  PatchPlan plan_;
+};
+
+}  // namespace
+
+PatchPlan plan_program(const PatchProgram& program, DType dtype, int64_t shared_bytes) {
+  PatchPlan plan;
+  try {
+    if (dtype != DType::kFloat32 && dtype != DType::kFloat16 && dtype != DType::kBFloat16) {
+      refuse(std::string("values of ") + dtype_name(dtype));
+    }
+    return Planner(program, dtype).plan(dtype, shared_bytes);
+  } catch (const Obstacle& obstacle) {
+    plan.obstacle = obstacle.text;
+  }
+  return plan;
+}
+
+}  // namespace cuda
+}  // namespace sparsesr
