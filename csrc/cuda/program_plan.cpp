@@ -7,6 +7,8 @@
 
 #include "common/checks.h"
 #include "cuda/program_kernels.h"
+#include "cuda/program_memory.h"
+#include "cuda/program_packing.h"
 
 namespace sparsesr {
 namespace cuda {
@@ -20,34 +22,11 @@ constexpr int64_t kMostElements = std::numeric_limits<int32_t>::max() / 4;
 // An instruction each for weights and pixels beside those of the product: what a tile costs.
 constexpr int64_t kTileOverhead = 2;
 
-int64_t rounded_up(int64_t number, int64_t unit) { return (number + unit - 1) / unit * unit; }
-
-// Where a map lies in shared memory, and for how long: from the step that writes it to the last
-// that reads it.
-struct Buffer {
-  int64_t channels, pixels;
-  int64_t pitch, bytes;
-  int64_t born, last;
-  int64_t offset;
-  int64_t same_as;  // a buffer whose memory this one takes over, element by element; -1: none
-};
-
 // Channels of a buffer; a value is one or several of them.
 struct Part {
   int64_t buffer, first, count;
 };
 using Value = std::vector<Part>;
-
-// An input pixel of a convolution relative to the output's, and the weight that it meets.
-struct Tap {
-  int64_t dy, dx, ky, kx;
-};
-
-// An output of a product: which of the convolution, where in the shuffle behind it.
-struct Output {
-  int64_t source;  // -1: none
-  int64_t channel, dy, dx;
-};
 
 struct Obstacle {
   std::string text;
@@ -61,7 +40,7 @@ class Planner {
       : program_(program),
         size_(element_size(dtype)),
         in_vector_(kVectorBytes / size_),
-        in_step_(dtype == DType::kFloat32 ? 4 : 16),
+        in_step_(channels_of_step(size_)),
         most_tiles_(dtype == DType::kFloat32 ? 1 : 3),
         values_(program.shapes.size()),
         readers_(program.shapes.size()),
@@ -70,15 +49,12 @@ class Planner {
   PatchPlan plan(DType dtype, int64_t shared_bytes) {
     count_readers();
     values_[0] = {{new_buffer(program_.shapes[0]), 0, program_.shapes[0][0]}};
-    buffers_[0].born = -1;
     for (size_t i = 0; i < program_.steps.size(); ++i) {
       if (!done_[i]) lower(static_cast<int64_t>(i));
     }
     if (!written_) write_result();
-    place_buffers();
+    const int64_t patch_bytes = memory_.place();
     finish_offsets();
-    int64_t patch_bytes = 0;
-    for (const Buffer& b : buffers_) patch_bytes = std::max(patch_bytes, b.offset + b.bytes);
     const int64_t zero_bytes = rounded_up(zero_bytes_, kVectorBytes);
     if (zero_bytes + patch_bytes > shared_bytes) {
       refuse("its values take " + std::to_string(zero_bytes + patch_bytes) +
@@ -91,34 +67,23 @@ class Planner {
  private:
   // --- values
 
+  int64_t now() const { return static_cast<int64_t>(steps_.size()); }
+
   int64_t new_buffer(const Sizes& shape) {
-    Buffer made = {};
-    made.channels = shape[0];
-    made.pixels = shape[1] * shape[2];
-    if (made.channels > kMostChannels)
-      refuse("a value of " + std::to_string(shape[0]) + " channels");
-    made.pitch = (vectors_of(shape[0]) | 1) * kVectorBytes;
-    made.bytes = made.pixels * made.pitch;
-    made.born = static_cast<int64_t>(steps_.size());
-    made.last = made.born;
-    made.same_as = -1;
-    buffers_.push_back(made);
-    return static_cast<int64_t>(buffers_.size()) - 1;
+    if (shape[0] > kMostChannels) refuse("a value of " + std::to_string(shape[0]) + " channels");
+    const int64_t pitch = (vectors_of(shape[0]) | 1) * kVectorBytes;
+    return memory_.add(shape[0], shape[1] * shape[2], pitch, now());
   }
 
   int64_t vectors_of(int64_t channels) const {
     return rounded_up(channels, in_step_) * size_ / kVectorBytes;
   }
 
-  void use(const Part& part) {
-    Buffer& buffer = buffers_[part.buffer];
-    buffer.last = std::max(buffer.last, static_cast<int64_t>(steps_.size()));
-  }
+  void use(const Part& part) { memory_.read(part.buffer, now()); }
 
   PatchView view_of(const Part& part) const {
-    const Buffer& buffer = buffers_[part.buffer];
     // The buffer's number until it has a place.
-    return {static_cast<int32_t>(part.buffer), static_cast<int32_t>(buffer.pitch),
+    return {static_cast<int32_t>(part.buffer), static_cast<int32_t>(memory_[part.buffer].pitch),
             static_cast<int32_t>(part.first * size_), PatchSpread::kPixels};
   }
 
@@ -127,7 +92,7 @@ class Planner {
     return std::all_of(value.begin(), value.end(), [&](const Part& part) {
       return part.first % in_vector_ == 0 &&
              (part.count % in_step_ == 0 ||
-              part.first + part.count == buffers_[part.buffer].channels);
+              part.first + part.count == memory_[part.buffer].channels);
     });
   }
 
@@ -203,11 +168,7 @@ class Planner {
   void finish(PatchStep& step, int64_t value, const std::vector<Part>& reuse = {}) {
     const int64_t buffer = new_buffer(program_.shapes[value]);
     for (const Part& part : reuse) {
-      const Buffer& old = buffers_[part.buffer];
-      if (part.first == 0 && part.count == old.channels &&
-          old.channels == buffers_[buffer].channels && old.pixels == buffers_[buffer].pixels) {
-        candidates_.push_back({buffer, part.buffer});
-      }
+      if (part.count == memory_[part.buffer].channels) memory_.may_replace(buffer, part.buffer);
     }
     values_[value] = {{buffer, 0, program_.shapes[value][0]}};
     step.out = view_of(values_[value][0]);
@@ -365,7 +326,6 @@ class Planner {
     const bool transposed = text.kind == "deconv";
     const Sizes& made = program_.shapes[i + 1];
     const Sizes& source = program_.shapes[text.inputs[0]];
-    const Sizes& weight = program_.parameters[number(text, "weight")];
     const int64_t stride = number(text, "stride", 1);
     int64_t value = i + 1, factor = transposed ? stride : 1;
     bool tf = false;
@@ -411,11 +371,18 @@ class Planner {
     step.num_segments = static_cast<int32_t>(input.size());
     for (const Part& part : input) add_segment(part);
 
-    const std::vector<Output> order =
-        order_of(step.channels, factor, transposed, tf, to_canvas, number(text, "pad"), weight);
+    const ConvShape shape = {transposed,
+                             tf,
+                             to_canvas,
+                             step.channels,
+                             factor,
+                             number(text, "pad"),
+                             number(text, "groups", 1),
+                             program_.parameters[number(text, "weight")]};
+    const std::vector<ConvOutput> order = order_outputs(shape, size_);
     std::vector<int64_t> sources;
     step.order = static_cast<int32_t>(lists_.size());
-    for (const Output& output : order) {
+    for (const ConvOutput& output : order) {
       sources.push_back(output.source);
       const bool nothing = output.channel < 0;
       lists_.push_back(
@@ -426,14 +393,16 @@ class Planner {
     }
     if (late_act != nullptr) {
       std::vector<int64_t> channels;
-      for (const Output& output : order) {
+      for (const ConvOutput& output : order) {
         channels.push_back(output.source < 0 ? -1 : output.channel);
       }
       set_act(step, *late_act, channels);
     } else {
       set_act(step, text, sources);
     }
-    add_weights(step, text, input, order);
+    std::vector<int64_t> counts;
+    for (const Part& part : input) counts.push_back(part.count);
+    add_weights(step, number(text, "weight"), pack_conv(shape, order, counts, size_));
     if (to_canvas) {
       written_ = true;
       steps_.push_back(step);
@@ -448,157 +417,26 @@ class Planner {
     }
   }
 
-  // Outputs pixel by pixel of the shuffle, in each its channels, rounded up unless they go to the
-  // canvas. Pixels of a transposed convolution whose taps are the same lie side by side.
-  std::vector<Output> order_of(int64_t channels, int64_t factor, bool transposed, bool tf,
-                               bool to_canvas, int64_t pad, const Sizes& weight) const {
-    std::vector<std::pair<int64_t, int64_t>> places;
-    for (int64_t dy = 0; dy < factor; ++dy) {
-      for (int64_t dx = 0; dx < factor; ++dx) places.push_back({dy, dx});
-    }
-    if (transposed) {
-      const auto taps = [&](const std::pair<int64_t, int64_t>& place) {
-        return std::make_pair(taps_of_phase(place.first, factor, pad, weight[2]),
-                              taps_of_phase(place.second, factor, pad, weight[2]));
-      };
-      std::stable_sort(places.begin(), places.end(),
-                       [&](const auto& a, const auto& b) { return taps(a) < taps(b); });
-    }
-    const int64_t whole = to_canvas ? channels : rounded_up(channels, in_step_);
-    std::vector<Output> order;
-    for (const auto& [dy, dx] : places) {
-      for (int64_t c = 0; c < whole; ++c) {
-        int64_t source = transposed ? c : c * factor * factor + dy * factor + dx;
-        if (tf) source = (dy * factor + dx) * channels + c;
-        order.push_back({c < channels ? source : -1, c, dy, dx});
-      }
-    }
-    order.resize(rounded_up(static_cast<int64_t>(order.size()), kOutputSet), {-1, -1, 0, 0});
-    return order;
-  }
-
-  // Output pixel s*y + phase of a transposed convolution sees weight phase + pad - s*d of input
-  // pixel y + d: the d that there are.
-  static std::vector<int64_t> taps_of_phase(int64_t phase, int64_t factor, int64_t pad,
-                                            int64_t side) {
-    std::vector<int64_t> taps;
-    for (int64_t d = -side; d <= side; ++d) {
-      const int64_t at = phase + pad - factor * d;
-      if (at >= 0 && at < side) taps.push_back(d);
-    }
-    return taps;
-  }
-
-  static std::vector<Tap> taps_of(const ProgramStep& text, const Sizes& weight,
-                                  const Output* outputs) {
-    const int64_t pad = number(text, "pad"), side = weight[2];
-    std::vector<Tap> taps;
-    if (text.kind == "conv") {
-      for (int64_t ky = 0; ky < side; ++ky) {
-        for (int64_t kx = 0; kx < side; ++kx) taps.push_back({ky - pad, kx - pad, ky, kx});
-      }
-      return taps;
-    }
-    const int64_t factor = number(text, "stride");
-    for (int64_t o = 0; o < kOutputSet; ++o) {
-      if (outputs[o].source < 0) continue;
-      for (const int64_t dy : taps_of_phase(outputs[o].dy, factor, pad, side)) {
-        for (const int64_t dx : taps_of_phase(outputs[o].dx, factor, pad, side)) {
-          const auto same = [&](const Tap& tap) { return tap.dy == dy && tap.dx == dx; };
-          if (std::none_of(taps.begin(), taps.end(), same)) taps.push_back({dy, dx, 0, 0});
-        }
-      }
-    }
-    return taps;
-  }
-
-  // The element of the weights that joins an output, a channel of the input and a tap.
-  static int64_t weight_of(const ProgramStep& text, const Sizes& weight, const Output& output,
-                           int64_t channel, const Tap& tap) {
-    const int64_t side = weight[2];
-    if (output.source < 0) return -1;
-    if (text.kind == "conv") {
-      const int64_t own = weight[0] / number(text, "groups", 1);  // outputs of a group
-      const int64_t input = channel - output.source / own * weight[1];
-      if (input < 0 || input >= weight[1]) return -1;
-      return ((output.source * weight[1] + input) * side + tap.ky) * side + tap.kx;
-    }
-    const int64_t factor = number(text, "stride"), pad = number(text, "pad");
-    const int64_t ky = output.dy + pad - factor * tap.dy, kx = output.dx + pad - factor * tap.dx;
-    if (ky < 0 || ky >= side || kx < 0 || kx >= side) return -1;
-    return ((channel * weight[1] + output.source) * side + ky) * side + kx;
-  }
-
-  void add_weights(PatchStep& step, const ProgramStep& text, const Value& input,
-                   const std::vector<Output>& order) {
-    const Sizes& weight = program_.parameters[number(text, "weight")];
-    std::vector<int32_t> elements;
-    std::vector<PatchOutputs> sets;
-    std::vector<std::vector<int32_t>> tap_lists;
-    for (size_t o = 0; o < order.size(); o += kOutputSet) {
-      const Output* outputs = order.data() + o;
-      const std::vector<Tap> taps = taps_of(text, weight, outputs);
-      std::vector<int32_t> packed_taps;
-      for (const Tap& tap : taps) {
-        packed_taps.push_back(static_cast<int32_t>(static_cast<uint32_t>(tap.dy) << 16 |
-                                                   (static_cast<uint32_t>(tap.dx) & 0xffffu)));
-      }
-      if (tap_lists.empty() || tap_lists.back() != packed_taps) tap_lists.push_back(packed_taps);
-      const bool one_half = std::all_of(outputs + 8, outputs + kOutputSet,
-                                        [](const Output& output) { return output.source < 0; });
-      const int64_t at = num_weights_ + static_cast<int64_t>(elements.size());
-      sets.push_back({static_cast<int32_t>(tap_lists.size()) - 1,
-                      static_cast<int32_t>(packed_taps.size()),
-                      static_cast<int32_t>(at * size_ / kVectorBytes), one_half ? 1 : 2});
-      for (const Tap& tap : taps) {
-        int64_t before = 0;
-        for (const Part& part : input) {
-          for (int64_t c = 0; c < part.count; c += in_step_) {
-            const auto element = [&](int64_t output, int64_t channel) {
-              return static_cast<int32_t>(
-                  channel < part.count
-                      ? weight_of(text, weight, outputs[output], before + channel, tap)
-                      : -1);
-            };
-            pack_step(elements, c, element);
-          }
-          before += part.count;
-        }
-      }
-    }
+  void add_weights(PatchStep& step, int64_t parameter, const PackedConv& packed) {
     std::vector<int32_t> places;
-    for (const std::vector<int32_t>& taps : tap_lists) {
+    for (const std::vector<int32_t>& taps : packed.taps) {
       places.push_back(static_cast<int32_t>(lists_.size()));
       lists_.insert(lists_.end(), taps.begin(), taps.end());
     }
     step.outputs = static_cast<int32_t>(lists_.size());
-    step.num_outputs = static_cast<int32_t>(sets.size());
-    for (PatchOutputs& set : sets) {
-      set.taps = places[set.taps];
-      append(lists_, set);
+    step.num_outputs = static_cast<int32_t>(packed.sets.size());
+    for (const PackedSet& set : packed.sets) {
+      const int64_t bytes = (plan_.num_weights + set.first_element) * size_;
+      append(lists_,
+             PatchOutputs{places[set.taps], static_cast<int32_t>(packed.taps[set.taps].size()),
+                          static_cast<int32_t>(bytes / kVectorBytes), set.half ? 1 : 2});
     }
-    step.tiling = tiling_of(step, tap_lists.size() == 1);
-    num_weights_ += static_cast<int64_t>(elements.size());
-    if (num_weights_ > kMostElements) refuse("too many weights");
-    const auto known = std::find(plan_.orders.begin(), plan_.orders.end(), elements);
-    plan_.weights.push_back({number(text, "weight"), known - plan_.orders.begin()});
-    if (known == plan_.orders.end()) plan_.orders.push_back(std::move(elements));
-  }
-
-  // float32: [4 inputs][16 outputs]. 16 bits: what each lane holds of two fragments b (ptx.h) of
-  // m16n8k16, both registers of the first 8 outputs, then of the others.
-  template <class Element>
-  void pack_step(std::vector<int32_t>& to, int64_t first, const Element& element) const {
-    if (size_ == 4) {
-      for (int64_t c = 0; c < in_step_; ++c) {
-        for (int64_t o = 0; o < kOutputSet; ++o) to.push_back(element(o, first + c));
-      }
-      return;
-    }
-    for (int64_t k = 0; k < 256; ++k) {
-      const int64_t lane = k / 8, half = k / 4 % 2, high = k / 2 % 2, odd = k % 2;
-      to.push_back(element(8 * half + lane / 4, first + 8 * high + lane % 4 * 2 + odd));
-    }
+    step.tiling = tiling_of(step, packed.taps.size() == 1);
+    plan_.num_weights += static_cast<int64_t>(packed.elements.size());
+    if (plan_.num_weights > kMostElements) refuse("too many weights");
+    const auto known = std::find(plan_.orders.begin(), plan_.orders.end(), packed.elements);
+    plan_.weights.push_back({parameter, known - plan_.orders.begin()});
+    if (known == plan_.orders.end()) plan_.orders.push_back(packed.elements);
   }
 
   // For every number of patches how many tiles of pixels and sets of outputs a warp does at once:
@@ -625,37 +463,7 @@ class Planner {
     return tiling;
   }
 
-  // --- shared memory
-
-  void place_buffers() {
-    for (const auto& [made, old] : candidates_) {
-      const int64_t root = root_of(old);
-      if (buffers_[made].same_as >= 0 || buffers_[root].last != buffers_[made].born) continue;
-      buffers_[made].same_as = root;
-      buffers_[root].last = std::max(buffers_[root].last, buffers_[made].last);
-    }
-    std::vector<const Buffer*> placed;
-    for (Buffer& buffer : buffers_) {
-      if (buffer.same_as >= 0) continue;
-      buffer.offset = 0;
-      std::sort(placed.begin(), placed.end(),
-                [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; });
-      for (const Buffer* other : placed) {
-        const bool together = other->born <= buffer.last && buffer.born <= other->last;
-        if (!together || other->offset + other->bytes <= buffer.offset) continue;
-        if (other->offset >= buffer.offset + buffer.bytes) break;
-        buffer.offset = other->offset + other->bytes;
-      }
-      placed.push_back(&buffer);
-    }
-    for (Buffer& buffer : buffers_) {
-      if (buffer.same_as >= 0) buffer.offset = buffers_[buffer.same_as].offset;
-    }
-  }
-
-  int64_t root_of(int64_t buffer) const {
-    return buffers_[buffer].same_as >= 0 ? buffers_[buffer].same_as : buffer;
-  }
+  // --- the table
 
   // Views have named buffers so far.
   void finish_offsets() {
@@ -672,13 +480,13 @@ class Planner {
   }
 
   void place(PatchView& view) const {
-    if (view.offset >= 0) view.offset = static_cast<int32_t>(buffers_[view.offset].offset);
+    if (view.offset >= 0) view.offset = static_cast<int32_t>(memory_[view.offset].offset);
   }
 
   void write_table(DType dtype, int64_t zero_bytes, int64_t patch_bytes) {
     const Sizes& input = program_.shapes[0];
     const Sizes& result = program_.shapes[program_.result];
-    num_weights_ += 32 * kVectorBytes / size_;  // a warp reads ahead
+    plan_.num_weights += 32 * kVectorBytes / size_;  // a warp reads ahead
     PatchTableHead head = {};
     head.dtype = static_cast<int32_t>(dtype);
     head.channels = static_cast<int32_t>(input[0]);
@@ -689,7 +497,7 @@ class Planner {
     head.num_lists = static_cast<int32_t>(lists_.size());
     head.zero_bytes = static_cast<int32_t>(zero_bytes);
     head.patch_bytes = static_cast<int32_t>(patch_bytes);
-    head.num_weights = static_cast<int32_t>(num_weights_);
+    head.num_weights = static_cast<int32_t>(plan_.num_weights);
     head.num_vectors = static_cast<int32_t>(num_vectors_);
     head.input = view_of({0, 0, input[0]});
     place(head.input);
@@ -705,12 +513,11 @@ class Planner {
   std::vector<int64_t> readers_;
   std::vector<bool> done_;  // steps that are a part of an earlier one
   bool written_ = false;
-  std::vector<Buffer> buffers_;
-  std::vector<std::pair<int64_t, int64_t>> candidates_;  // a buffer, and one it may take over
+  PatchMemory memory_;
   std::vector<PatchStep> steps_;
   std::vector<int32_t> lists_;
   std::vector<size_t> segments_;  // where they are in the lists
-  int64_t zero_bytes_ = 0, num_weights_ = 0, num_vectors_ = 0;
+  int64_t zero_bytes_ = 0, num_vectors_ = 0;
   PatchPlan plan_;
 };
 

@@ -44,6 +44,7 @@ struct PatchPlan {
   std::vector<int32_t> table;
   std::vector<std::vector<int32_t>> orders;          // of weights: elements, -1: zero
   std::vector<std::pair<int64_t, int64_t>> weights;  // parameter and its order, one after another
+  int64_t num_weights = 0;                           // all of them, and zeros behind
   std::vector<PackedPart> vectors;                   // biases and slopes, as float32
 };
 
