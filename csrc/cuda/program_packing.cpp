@@ -1,6 +1,7 @@
 #include "cuda/program_packing.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "cuda/program_kernels.h"
@@ -8,6 +9,9 @@
 namespace sparsesr {
 namespace cuda {
 namespace {
+
+// What a tile costs beside its products: an instruction for its pixels and one for its weights.
+constexpr int64_t kTileOverhead = 2;
 
 // An input pixel relative to the output's, and the weight that it meets.
 struct Tap {
@@ -149,6 +153,27 @@ PackedConv pack_conv(const ConvShape& shape, const std::vector<ConvOutput>& orde
     }
   }
   return packed;
+}
+
+uint32_t tiling_of(int64_t pixels, int64_t sets, int64_t most_tiles, bool same_taps) {
+  const auto ceil_of = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  uint32_t tiling = 0;
+  for (int64_t group = 1; group <= kMaxGroupPatches; ++group) {
+    const int64_t rows = ceil_of(group * pixels, kTileRows16);
+    int64_t least = std::numeric_limits<int64_t>::max();
+    uint32_t best = 0;
+    for (int64_t t = most_tiles; t >= 1; --t) {
+      for (int64_t s = same_taps && sets > 1 ? 2 : 1; s >= 1; --s) {
+        const int64_t rounds = ceil_of(ceil_of(rows, t) * ceil_of(sets, s), kProgramWarps);
+        const int64_t cost = rounds * (t * s + kTileOverhead);
+        if (cost >= least) continue;
+        least = cost;
+        best = static_cast<uint32_t>((t - 1) | (s - 1) << 2);
+      }
+    }
+    tiling |= best << 4 * (group - 1);
+  }
+  return tiling;
 }
 
 }  // namespace cuda

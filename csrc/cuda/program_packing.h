@@ -48,5 +48,10 @@ std::vector<ConvOutput> order_outputs(const ConvShape& shape, int64_t element_si
 PackedConv pack_conv(const ConvShape& shape, const std::vector<ConvOutput>& order,
                      const std::vector<int64_t>& counts, int64_t element_size);
 
+// For every number of patches in a block four bits: how many tiles of pixels (of up to
+// `most_tiles`) and sets of outputs a warp does at once, which is to keep all warps busy and to
+// share most of what is read. pixels: of one patch.
+uint32_t tiling_of(int64_t pixels, int64_t sets, int64_t most_tiles, bool same_taps);
+
 }  // namespace cuda
 }  // namespace sparsesr

@@ -9,6 +9,7 @@
 #include "cuda/program_kernels.h"
 #include "cuda/program_memory.h"
 #include "cuda/program_packing.h"
+#include "cuda/program_table.h"
 
 namespace sparsesr {
 namespace cuda {
@@ -19,8 +20,6 @@ constexpr int64_t kMostChannels = 4096;
 constexpr int64_t kMostFactor = 64;
 constexpr int64_t kMostSide = 1 << 14;
 constexpr int64_t kMostElements = std::numeric_limits<int32_t>::max() / 4;
-// An instruction each for weights and pixels beside those of the product: what a tile costs.
-constexpr int64_t kTileOverhead = 2;
 
 // Channels of a buffer; a value is one or several of them.
 struct Part {
@@ -54,20 +53,18 @@ class Planner {
     }
     if (!written_) write_result();
     const int64_t patch_bytes = memory_.place();
-    finish_offsets();
-    const int64_t zero_bytes = rounded_up(zero_bytes_, kVectorBytes);
-    if (zero_bytes + patch_bytes > shared_bytes) {
-      refuse("its values take " + std::to_string(zero_bytes + patch_bytes) +
+    if (table_.zero_bytes() + patch_bytes > shared_bytes) {
+      refuse("its values take " + std::to_string(table_.zero_bytes() + patch_bytes) +
              " bytes of shared memory for one patch, this GPU has " + std::to_string(shared_bytes));
     }
-    write_table(dtype, zero_bytes, patch_bytes);
+    write_table(dtype, patch_bytes);
     return std::move(plan_);
   }
 
  private:
   // --- values
 
-  int64_t now() const { return static_cast<int64_t>(steps_.size()); }
+  int64_t now() const { return table_.num_steps(); }
 
   int64_t new_buffer(const Sizes& shape) {
     if (shape[0] > kMostChannels) refuse("a value of " + std::to_string(shape[0]) + " channels");
@@ -104,7 +101,7 @@ class Planner {
 
   void copy(int64_t value) {
     PatchStep step = step_of(PatchStepKind::kSelect, program_.shapes[value]);
-    step.segments = static_cast<int32_t>(lists_.size());
+    step.segments = table_.next();
     step.num_segments = static_cast<int32_t>(values_[value].size());
     for (const Part& part : values_[value]) add_segment(part);
     finish(step, value);
@@ -112,18 +109,8 @@ class Planner {
 
   void add_segment(const Part& part) {
     use(part);
-    PatchSegment segment = {view_of(part), static_cast<int32_t>(part.count),
-                            static_cast<int32_t>(rounded_up(part.count, in_step_) / in_step_)};
-    segments_.push_back(lists_.size());
-    append(lists_, segment);
-  }
-
-  template <class T>
-  static void append(std::vector<int32_t>& to, const T& item) {
-    static_assert(sizeof(T) % sizeof(int32_t) == 0, "words");
-    const size_t at = to.size();
-    to.resize(at + sizeof(T) / sizeof(int32_t));
-    std::memcpy(to.data() + at, &item, sizeof(T));
+    table_.append(PatchSegment{view_of(part), static_cast<int32_t>(part.count),
+                               static_cast<int32_t>(rounded_up(part.count, in_step_) / in_step_)});
   }
 
   // --- steps
@@ -172,7 +159,7 @@ class Planner {
     }
     values_[value] = {{buffer, 0, program_.shapes[value][0]}};
     step.out = view_of(values_[value][0]);
-    steps_.push_back(step);
+    table_.add(step);
   }
 
   void lower(int64_t i) {
@@ -316,122 +303,135 @@ class Planner {
     PatchStep step = step_of(PatchStepKind::kWrite, program_.shapes[program_.result]);
     step.in = view_of(part);
     use(part);
-    steps_.push_back(step);
+    table_.add(step);
   }
 
   // --- convolutions
+
+  // A convolution and what is done with it: a shuffle and an activation that alone read it.
+  struct ConvTail {
+    int64_t value;  // the last of them
+    int64_t factor;
+    bool tf;
+    const ProgramStep* act;  // behind the shuffle: by the channels that it leaves
+  };
+
+  ConvTail tail_of(int64_t i) {
+    const ProgramStep& text = program_.steps[i];
+    if (text.kind == "deconv") return {i + 1, number(text, "stride"), false, nullptr};
+    ConvTail tail = {i + 1, 1, false, nullptr};
+    const int64_t next = only_reader(tail.value);
+    if (text.add >= 0 || text.mul >= 0 || next < 0 || program_.steps[next].kind != "shuffle") {
+      return tail;
+    }
+    done_[next] = true;
+    tail = {next + 1, number(program_.steps[next], "factor"), program_.steps[next].tf, nullptr};
+    const int64_t after = only_reader(tail.value);
+    if (text.act.empty() && after >= 0 && program_.steps[after].kind == "act") {
+      done_[after] = true;
+      tail.value = after + 1;
+      tail.act = &program_.steps[after];
+    }
+    return tail;
+  }
 
   void lower_conv(int64_t i) {
     const ProgramStep& text = program_.steps[i];
     const bool transposed = text.kind == "deconv";
     const Sizes& made = program_.shapes[i + 1];
     const Sizes& source = program_.shapes[text.inputs[0]];
-    const int64_t stride = number(text, "stride", 1);
-    int64_t value = i + 1, factor = transposed ? stride : 1;
-    bool tf = false;
-    const ProgramStep* late_act = nullptr;  // behind the shuffle: by the channels it leaves
-    const int64_t next = only_reader(value);
-    if (!transposed && text.add < 0 && text.mul < 0 && next >= 0 &&
-        program_.steps[next].kind == "shuffle") {
-      factor = number(program_.steps[next], "factor");
-      tf = program_.steps[next].tf;
-      done_[next] = true;
-      value = next + 1;
-      const int64_t after = only_reader(value);
-      if (text.act.empty() && after >= 0 && program_.steps[after].kind == "act") {
-        late_act = &program_.steps[after];
-        done_[after] = true;
-        value = after + 1;
-      }
-    }
-    const bool to_canvas = value == program_.result && readers_[value] == 1;
-    if (factor > kMostFactor) refuse("a factor of " + std::to_string(factor));
+    const ConvTail tail = tail_of(i);
+    if (tail.factor > kMostFactor) refuse("a factor of " + std::to_string(tail.factor));
     if (transposed && (text.add >= 0 || text.mul >= 0)) refuse("add= or mul= behind a deconv");
-    if (made[1] >= kMostSide || source[1] >= kMostSide) refuse("a window that large");
+    if (std::max({made[1], made[2], source[1], source[2]}) >= kMostSide) {
+      refuse("a window that large");
+    }
+    // Copies are steps of their own, before this one; that of an operand may be of the input too.
     if (!in_steps(values_[text.inputs[0]])) copy(text.inputs[0]);
     std::vector<Part> extras;
     for (const int64_t other : {text.add, text.mul}) {
       if (other >= 0) extras.push_back(one_part(other, 2));
     }
-    if (!in_steps(values_[text.inputs[0]])) copy(text.inputs[0]);
     const Value input = values_[text.inputs[0]];
 
     PatchStep step =
         step_of(PatchStepKind::kConv, transposed ? Sizes{made[0], source[1], source[2]} : made);
-    step.channels = static_cast<int32_t>(program_.shapes[value][0]);
+    step.channels = static_cast<int32_t>(program_.shapes[tail.value][0]);
     step.in_height = static_cast<int32_t>(source[1]);
     step.in_width = static_cast<int32_t>(source[2]);
-    step.stride = static_cast<int32_t>(transposed ? 1 : stride);
-    step.factor = static_cast<int32_t>(factor);
-    size_t e = 0;
-    if (text.add >= 0) step.add = view_of(extras[e++]);
-    if (text.mul >= 0) step.mul = view_of(extras[e++]);
+    step.stride = static_cast<int32_t>(transposed ? 1 : number(text, "stride", 1));
+    step.factor = static_cast<int32_t>(tail.factor);
+    if (text.add >= 0) step.add = view_of(extras.front());
+    if (text.mul >= 0) step.mul = view_of(extras.back());
     for (const Part& part : extras) use(part);
-    step.segments = static_cast<int32_t>(lists_.size());
+    step.segments = table_.next();
     step.num_segments = static_cast<int32_t>(input.size());
     for (const Part& part : input) add_segment(part);
+    const bool to_canvas = tail.value == program_.result && readers_[tail.value] == 1;
+    add_outputs(step, text, tail, input, to_canvas);
+    if (to_canvas) {
+      written_ = true;
+      table_.add(step);
+      return;
+    }
+    // An input's buffer cannot be written while others still read it.
+    const auto is_input = [&](const Part& extra) {
+      return std::any_of(input.begin(), input.end(),
+                         [&](const Part& part) { return part.buffer == extra.buffer; });
+    };
+    extras.erase(std::remove_if(extras.begin(), extras.end(), is_input), extras.end());
+    finish(step, tail.value, tail.factor == 1 ? extras : std::vector<Part>());
+  }
 
-    const ConvShape shape = {transposed,
-                             tf,
+  // Order, bias, slopes and weights.
+  void add_outputs(PatchStep& step, const ProgramStep& text, const ConvTail& tail,
+                   const Value& input, bool to_canvas) {
+    const ConvShape shape = {text.kind == "deconv",
+                             tail.tf,
                              to_canvas,
                              step.channels,
-                             factor,
+                             tail.factor,
                              number(text, "pad"),
                              number(text, "groups", 1),
                              program_.parameters[number(text, "weight")]};
     const std::vector<ConvOutput> order = order_outputs(shape, size_);
-    std::vector<int64_t> sources;
-    step.order = static_cast<int32_t>(lists_.size());
+    std::vector<int64_t> sources, channels;
+    step.order = table_.next();
     for (const ConvOutput& output : order) {
       sources.push_back(output.source);
-      const bool nothing = output.channel < 0;
-      lists_.push_back(
-          nothing ? -1 : static_cast<int32_t>(output.channel | output.dy << 16 | output.dx << 24));
+      channels.push_back(output.source < 0 ? -1 : output.channel);
+      const int64_t place = output.channel | output.dy << 16 | output.dx << 24;
+      table_.append(static_cast<int32_t>(output.channel < 0 ? -1 : place));
     }
     if (number(text, "bias", -1) >= 0) {
       step.bias = add_vector(number(text, "bias"), sources, false);
     }
-    if (late_act != nullptr) {
-      std::vector<int64_t> channels;
-      for (const ConvOutput& output : order) {
-        channels.push_back(output.source < 0 ? -1 : output.channel);
-      }
-      set_act(step, *late_act, channels);
+    if (tail.act != nullptr) {
+      set_act(step, *tail.act, channels);
     } else {
       set_act(step, text, sources);
     }
     std::vector<int64_t> counts;
     for (const Part& part : input) counts.push_back(part.count);
     add_weights(step, number(text, "weight"), pack_conv(shape, order, counts, size_));
-    if (to_canvas) {
-      written_ = true;
-      steps_.push_back(step);
-    } else {
-      // An input's buffer cannot be written while others still read it.
-      const auto is_input = [&](const Part& extra) {
-        return std::any_of(input.begin(), input.end(),
-                           [&](const Part& part) { return part.buffer == extra.buffer; });
-      };
-      extras.erase(std::remove_if(extras.begin(), extras.end(), is_input), extras.end());
-      finish(step, value, factor == 1 ? extras : std::vector<Part>());
-    }
   }
 
   void add_weights(PatchStep& step, int64_t parameter, const PackedConv& packed) {
     std::vector<int32_t> places;
     for (const std::vector<int32_t>& taps : packed.taps) {
-      places.push_back(static_cast<int32_t>(lists_.size()));
-      lists_.insert(lists_.end(), taps.begin(), taps.end());
+      places.push_back(table_.next());
+      for (const int32_t tap : taps) table_.append(tap);
     }
-    step.outputs = static_cast<int32_t>(lists_.size());
+    step.outputs = table_.next();
     step.num_outputs = static_cast<int32_t>(packed.sets.size());
     for (const PackedSet& set : packed.sets) {
       const int64_t bytes = (plan_.num_weights + set.first_element) * size_;
-      append(lists_,
-             PatchOutputs{places[set.taps], static_cast<int32_t>(packed.taps[set.taps].size()),
-                          static_cast<int32_t>(bytes / kVectorBytes), set.half ? 1 : 2});
+      table_.append(PatchOutputs{places[set.taps],
+                                 static_cast<int32_t>(packed.taps[set.taps].size()),
+                                 static_cast<int32_t>(bytes / kVectorBytes), set.half ? 1 : 2});
     }
-    step.tiling = tiling_of(step, packed.taps.size() == 1);
+    step.tiling = tiling_of(int64_t{step.height} * step.width, step.num_outputs, most_tiles_,
+                            packed.taps.size() == 1);
     plan_.num_weights += static_cast<int64_t>(packed.elements.size());
     if (plan_.num_weights > kMostElements) refuse("too many weights");
     const auto known = std::find(plan_.orders.begin(), plan_.orders.end(), packed.elements);
@@ -439,51 +439,7 @@ class Planner {
     if (known == plan_.orders.end()) plan_.orders.push_back(packed.elements);
   }
 
-  // For every number of patches how many tiles of pixels and sets of outputs a warp does at once:
-  // what keeps the warps busy and shares most of what is read.
-  uint32_t tiling_of(const PatchStep& step, bool same_taps) const {
-    uint32_t tiling = 0;
-    for (int64_t group = 1; group <= kMaxGroupPatches; ++group) {
-      const int64_t rows = (group * step.height * step.width + kTileRows16 - 1) / kTileRows16;
-      int64_t least = std::numeric_limits<int64_t>::max();
-      uint32_t best = 0;
-      for (int64_t tiles = most_tiles_; tiles >= 1; --tiles) {
-        for (int64_t sets = same_taps && step.num_outputs > 1 ? 2 : 1; sets >= 1; --sets) {
-          const int64_t items =
-              ((rows + tiles - 1) / tiles) * ((step.num_outputs + sets - 1) / sets);
-          const int64_t rounds = (items + kProgramWarps - 1) / kProgramWarps;
-          const int64_t cost = rounds * (tiles * sets + kTileOverhead);
-          if (cost >= least) continue;
-          least = cost;
-          best = static_cast<uint32_t>((tiles - 1) | (sets - 1) << 2);
-        }
-      }
-      tiling |= best << 4 * (group - 1);
-    }
-    return tiling;
-  }
-
-  // --- the table
-
-  // Views have named buffers so far.
-  void finish_offsets() {
-    for (PatchStep& step : steps_) {
-      for (PatchView* view : {&step.in, &step.out, &step.add, &step.mul}) place(*view);
-    }
-    for (const size_t at : segments_) {
-      PatchSegment segment;
-      std::memcpy(&segment, lists_.data() + at, sizeof(segment));
-      zero_bytes_ = std::max<int64_t>(zero_bytes_, segment.view.pitch);
-      place(segment.view);
-      std::memcpy(lists_.data() + at, &segment, sizeof(segment));
-    }
-  }
-
-  void place(PatchView& view) const {
-    if (view.offset >= 0) view.offset = static_cast<int32_t>(memory_[view.offset].offset);
-  }
-
-  void write_table(DType dtype, int64_t zero_bytes, int64_t patch_bytes) {
+  void write_table(DType dtype, int64_t patch_bytes) {
     const Sizes& input = program_.shapes[0];
     const Sizes& result = program_.shapes[program_.result];
     plan_.num_weights += 32 * kVectorBytes / size_;  // a warp reads ahead
@@ -493,18 +449,12 @@ class Planner {
     head.side = static_cast<int32_t>(input[1]);
     head.out_channels = static_cast<int32_t>(result[0]);
     head.out_side = static_cast<int32_t>(result[1]);
-    head.num_steps = static_cast<int32_t>(steps_.size());
-    head.num_lists = static_cast<int32_t>(lists_.size());
-    head.zero_bytes = static_cast<int32_t>(zero_bytes);
     head.patch_bytes = static_cast<int32_t>(patch_bytes);
     head.num_weights = static_cast<int32_t>(plan_.num_weights);
     head.num_vectors = static_cast<int32_t>(num_vectors_);
     head.input = view_of({0, 0, input[0]});
-    place(head.input);
     head.input_vectors = static_cast<int32_t>(vectors_of(input[0]));
-    append(plan_.table, head);
-    for (const PatchStep& step : steps_) append(plan_.table, step);
-    plan_.table.insert(plan_.table.end(), lists_.begin(), lists_.end());
+    plan_.table = table_.finish(head, memory_);
   }
 
   const PatchProgram& program_;
@@ -514,10 +464,8 @@ class Planner {
   std::vector<bool> done_;  // steps that are a part of an earlier one
   bool written_ = false;
   PatchMemory memory_;
-  std::vector<PatchStep> steps_;
-  std::vector<int32_t> lists_;
-  std::vector<size_t> segments_;  // where they are in the lists
-  int64_t zero_bytes_ = 0, num_vectors_ = 0;
+  PatchTable table_;
+  int64_t num_vectors_ = 0;
   PatchPlan plan_;
 };
 
