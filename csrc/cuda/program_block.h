@@ -14,12 +14,6 @@
 namespace sparsesr {
 namespace cuda {
 
-// Where a patch lies on the feature map, its window's corner included.
-struct PatchTarget {
-  int32_t image, top, left;
-  bool named;  // by an index on the grid
-};
-
 struct PatchBlock {
   char* shared;
   const PatchTarget* targets;

@@ -179,7 +179,7 @@ __device__ __forceinline__ void sum_item(const PatchBlock& block, const PatchSte
 #pragma unroll
     for (int i = 0; i < Sums::kPositions; ++i) {
       positions[t][i] =
-          position_of(step, item.first_row + 16 * t + Sums::input_row(i), item.end_row);
+          position_of(step, item.first_row + kProductRows * t + Sums::input_row(i), item.end_row);
     }
   }
   const auto* outputs =
@@ -248,7 +248,7 @@ __device__ __forceinline__ void for_each_pair(ConvSums<T>& sums, const ConvItem&
 
 template <class T>
 __device__ __forceinline__ int32_t row_of(const ConvItem& item, int t, int r) {
-  return item.first_row + 16 * t + ConvSums<T>::row(r);
+  return item.first_row + kProductRows * t + ConvSums<T>::row(r);
 }
 
 template <class T>
@@ -428,13 +428,13 @@ __device__ __forceinline__ void run_conv(const PatchBlock& block, const PatchSte
   const uint32_t tiling = step.tiling >> 4 * (block.args.group - 1);
   const auto tiles = static_cast<int32_t>(tiling & 3u) + 1;
   const auto sets = static_cast<int32_t>(tiling >> 2 & 1u) + 1;
-  const int32_t all_tiles = (rows + 15) / 16;
+  const int32_t all_tiles = (rows + kProductRows - 1) / kProductRows;
   const int32_t down = (all_tiles + tiles - 1) / tiles;
   const int32_t items = down * ((step.num_outputs + sets - 1) / sets);
   for (auto i = static_cast<int32_t>(threadIdx.x / 32); i < items; i += kProgramWarps) {
     const int32_t set = i / down * sets, tile = i % down * tiles;
-    const ConvItem item = {16 * tile, min(16 * (tile + tiles), rows), min(tiles, all_tiles - tile),
-                           set, min(sets, step.num_outputs - set)};
+    const ConvItem item = {kProductRows * tile, min(kProductRows * (tile + tiles), rows),
+                           min(tiles, all_tiles - tile), set, min(sets, step.num_outputs - set)};
     ConvSums<T> sums;
     sum_item(block, step, item, sums);
     finish_item(block, step, item, sums);

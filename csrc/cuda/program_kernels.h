@@ -21,8 +21,18 @@ constexpr int32_t kProgramThreads = 256;
 constexpr int32_t kProgramWarps = kProgramThreads / 32;
 constexpr int32_t kProgramBlocksPerSm = 2;  // what registers must allow
 constexpr int32_t kMaxGroupPatches = 8;
-constexpr int32_t kOutputSet = 16;   // outputs of a product: two of m16n8k16
-constexpr int32_t kTileRows16 = 16;  // pixels of a product
+
+// Where a patch lies on the feature map, its window's corner included.
+struct PatchTarget {
+  int32_t image, top, left;
+  bool named;  // by an index on the grid
+};
+
+// Shared memory beside the values.
+constexpr int64_t kProgramStaticBytes = kMaxGroupPatches * sizeof(PatchTarget);
+
+constexpr int32_t kOutputSet = 16;    // outputs of a product: two of m16n8k16
+constexpr int32_t kProductRows = 16;  // pixels of a product
 
 enum class PatchStepKind : int32_t {
   kConv,     // and transposed convolution, whose taps are the table's; ((sum + add) act) * mul
@@ -96,7 +106,7 @@ struct PatchTableHead {
   int32_t zero_bytes, patch_bytes;  // of shared memory
   int32_t num_weights, num_vectors;
   PatchView input;
-  int32_t input_vectors;
+  FastDivisor by_side, by_input_vectors;
 };
 
 constexpr int32_t words_of(int64_t bytes) { return static_cast<int32_t>(bytes / 4); }

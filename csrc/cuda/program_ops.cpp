@@ -45,6 +45,9 @@ PatchTableHead head_of(const Operand& plan) {
   return head;
 }
 
+// For the values of a block.
+int64_t room_for_values() { return shared_bytes_per_block() - kProgramStaticBytes; }
+
 PatchMap map_of(const TensorView& view) {
   return {view.data, view.strides[0], view.strides[1], view.strides[2], view.strides[3]};
 }
@@ -62,13 +65,13 @@ bool whole_vectors(const TensorView& view) {
 // groups are large, are to take least.
 void choose_group(RefinePatchesArgs& args, int64_t group) {
   const GpuSize gpu = gpu_size();
-  const int64_t room = shared_bytes_per_block();
+  const int64_t room = room_for_values();
   double least = std::numeric_limits<double>::infinity();
   for (int64_t g = 1; g <= kMaxGroupPatches; ++g) {
     const int64_t bytes = args.head.zero_bytes + g * args.head.patch_bytes;
     if (bytes > room || (group > 0 && g != group)) continue;
-    const int64_t together =
-        std::clamp<int64_t>(gpu.shared_bytes / (bytes + kReservedBytes), 1, kProgramBlocksPerSm);
+    const int64_t together = std::clamp<int64_t>(
+        gpu.shared_bytes / (bytes + kProgramStaticBytes + kReservedBytes), 1, kProgramBlocksPerSm);
     const int64_t groups = (args.slots + g - 1) / g;
     const int64_t rounds =
         (groups + gpu.multiprocessors * together - 1) / (gpu.multiprocessors * together);
@@ -90,7 +93,7 @@ void choose_group(RefinePatchesArgs& args, int64_t group) {
 }  // namespace
 
 PatchPlan plan_patch_program(const PatchProgram& program, DType dtype) {
-  return plan_program(program, dtype, shared_bytes_per_block());
+  return plan_program(program, dtype, room_for_values());
 }
 
 void refine_patches(const TensorView& canvas, const TensorView& feature, const TensorView& index,

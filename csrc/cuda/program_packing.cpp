@@ -159,7 +159,7 @@ uint32_t tiling_of(int64_t pixels, int64_t sets, int64_t most_tiles, bool same_t
   const auto ceil_of = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   uint32_t tiling = 0;
   for (int64_t group = 1; group <= kMaxGroupPatches; ++group) {
-    const int64_t rows = ceil_of(group * pixels, kTileRows16);
+    const int64_t rows = ceil_of(group * pixels, kProductRows);
     int64_t least = std::numeric_limits<int64_t>::max();
     uint32_t best = 0;
     for (int64_t t = most_tiles; t >= 1; --t) {

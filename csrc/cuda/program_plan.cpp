@@ -453,7 +453,8 @@ class Planner {
     head.num_weights = static_cast<int32_t>(plan_.num_weights);
     head.num_vectors = static_cast<int32_t>(num_vectors_);
     head.input = view_of({0, 0, input[0]});
-    head.input_vectors = static_cast<int32_t>(vectors_of(input[0]));
+    head.by_side = fast_divisor(input[1]);
+    head.by_input_vectors = fast_divisor(vectors_of(input[0]));
     plan_.table = table_.finish(head, memory_);
   }
 

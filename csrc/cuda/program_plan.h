@@ -48,7 +48,7 @@ struct PatchPlan {
   std::vector<PackedPart> vectors;                   // biases and slopes, as float32
 };
 
-// `shared_bytes`: what a block may have.
+// `shared_bytes`: what a block may have for values.
 PatchPlan plan_program(const PatchProgram& program, DType dtype, int64_t shared_bytes);
 
 }  // namespace cuda

@@ -248,7 +248,6 @@ __device__ __forceinline__ void run_write(const PatchBlock& block, const PatchSt
 
 // --- windows of the feature map
 
-template <class T>
 __device__ __forceinline__ bool on_map(const RefinePatchesArgs& args, int32_t y, int32_t x) {
   return static_cast<uint32_t>(y) < static_cast<uint32_t>(args.height) &&
          static_cast<uint32_t>(x) < static_cast<uint32_t>(args.width);
@@ -259,19 +258,22 @@ template <class T>
 __device__ __forceinline__ void load_windows(const PatchBlock& block) {
   const RefinePatchesArgs& args = block.args;
   const PatchTableHead& head = args.head;
+  const auto vectors = static_cast<int32_t>(head.by_input_vectors.divisor);
   const int32_t pixels = block.live * head.side * head.side;
-  const int32_t count = pixels * head.input_vectors;
   char* const to = block.at(head.input);
-  for (auto i = static_cast<int32_t>(threadIdx.x); i < count; i += kProgramThreads) {
-    // Lanes run along the dimension whose elements are adjacent.
-    const bool by_channels = args.feature.channel == 1;
-    const int32_t vector = by_channels ? i % head.input_vectors : i / pixels;
-    const int32_t pixel = by_channels ? i / head.input_vectors : i % pixels;
-    const int32_t line = pixel / head.side, patch = line / head.side;
+  // Lanes run along the dimension whose elements are adjacent.
+  const bool by_channels = args.feature.channel == 1;
+  for (auto i = static_cast<int32_t>(threadIdx.x); i < pixels * vectors; i += kProgramThreads) {
+    auto rest = static_cast<uint32_t>(i);
+    const int32_t pixel = by_channels ? divide(rest, head.by_input_vectors) : i % pixels;
+    const int32_t vector = by_channels ? static_cast<int32_t>(rest) : i / pixels;
+    auto column = static_cast<uint32_t>(pixel);
+    auto row = static_cast<uint32_t>(divide(column, head.by_side));
+    const int32_t patch = divide(row, head.by_side);
     const PatchTarget target = block.targets[patch];
-    const int32_t y = target.top + line - patch * head.side;
-    const int32_t x = target.left + pixel - line * head.side;
-    const bool inside = target.named && on_map<T>(args, y, x);
+    const int32_t y = target.top + static_cast<int32_t>(row);
+    const int32_t x = target.left + static_cast<int32_t>(column);
+    const bool inside = target.named && on_map(args, y, x);
     const int32_t first = vector * kVectorChannels<T>;
     const T* from =
         static_cast<const T*>(args.feature.data) +

@@ -55,7 +55,8 @@ def patch_program_obstacle(
         weight_shapes: of all parameters.
         shape: channels, height and width of a window.
         dtype: of maps and parameters.
-        shared_bytes: shared memory that a block may have; that of the current GPU by default.
+        shared_bytes: shared memory that a block may have for values; by default what the current
+            GPU has.
     """
     shapes = tuple(tuple(s) for s in weight_shapes)
     obstacle: str | None = _planned(program, shapes, shape, dtype, shared_bytes)["obstacle"]
