@@ -137,6 +137,17 @@ struct RefinePatchesArgs {
   int32_t blocks;
 };
 
+// Shared memory that a block of the current device has for values.
+int64_t room_for_patches();
+
+struct PatchGroups {
+  int32_t patches, blocks;
+};
+
+// Patches of a block, `wanted` or as many as seem best, and how many blocks there are; no patches
+// where the values of so many have no room.
+PatchGroups plan_patch_groups(const PatchTableHead& head, int64_t slots, int64_t wanted);
+
 namespace launch {
 
 void refine_patches(const RefinePatchesArgs& args, void* stream);

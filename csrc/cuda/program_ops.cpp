@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "common/patch_plan.h"
-#include "cuda/device.h"
 #include "cuda/gpu_checks.h"
 #include "cuda/program_kernels.h"
 
@@ -16,10 +15,6 @@ namespace {
 
 const char* const kOp = "refine_patches_";
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 2;
-constexpr int64_t kReservedBytes = 1024;  // of shared memory, by the system, for each block
-// What a group of patches costs beside its patches, in patches: steps are waited for, and weights
-// are read, once for all of them.
-constexpr double kGroupOverhead = 2.0;
 
 void check_vector(const Operand& operand, int device, DType dtype, int64_t size) {
   check_device(operand, device);
@@ -45,9 +40,6 @@ PatchTableHead head_of(const Operand& plan) {
   return head;
 }
 
-// For the values of a block.
-int64_t room_for_values() { return shared_bytes_per_block() - kProgramStaticBytes; }
-
 PatchMap map_of(const TensorView& view) {
   return {view.data, view.strides[0], view.strides[1], view.strides[2], view.strides[3]};
 }
@@ -61,39 +53,10 @@ bool whole_vectors(const TensorView& view) {
   return whole;
 }
 
-// Patches of a block, and how many blocks there are: rounds of the whole GPU, each as long as its
-// groups are large, are to take least.
-void choose_group(RefinePatchesArgs& args, int64_t group) {
-  const GpuSize gpu = gpu_size();
-  const int64_t room = room_for_values();
-  double least = std::numeric_limits<double>::infinity();
-  for (int64_t g = 1; g <= kMaxGroupPatches; ++g) {
-    const int64_t bytes = args.head.zero_bytes + g * args.head.patch_bytes;
-    if (bytes > room || (group > 0 && g != group)) continue;
-    const int64_t together = std::clamp<int64_t>(
-        gpu.shared_bytes / (bytes + kProgramStaticBytes + kReservedBytes), 1, kProgramBlocksPerSm);
-    const int64_t groups = (args.slots + g - 1) / g;
-    const int64_t rounds =
-        (groups + gpu.multiprocessors * together - 1) / (gpu.multiprocessors * together);
-    // Blocks that share a multiprocessor share its time.
-    const int64_t busy =
-        std::min(together, (groups + gpu.multiprocessors - 1) / gpu.multiprocessors);
-    const double cost =
-        static_cast<double>(rounds * busy) * (static_cast<double>(g) + kGroupOverhead);
-    if (cost >= least) continue;
-    least = cost;
-    args.group = static_cast<int32_t>(g);
-    args.blocks = static_cast<int32_t>(std::min(groups, gpu.multiprocessors * together));
-  }
-  if (args.group > 0) return;
-  fail(kOp, ": expected values of at most ", room, " bytes of shared memory, got ",
-       args.head.zero_bytes + std::max<int64_t>(group, 1) * args.head.patch_bytes);
-}
-
 }  // namespace
 
 PatchPlan plan_patch_program(const PatchProgram& program, DType dtype) {
-  return plan_program(program, dtype, room_for_values());
+  return plan_program(program, dtype, room_for_patches());
 }
 
 void refine_patches(const TensorView& canvas, const TensorView& feature, const TensorView& index,
@@ -162,7 +125,13 @@ void refine_patches(const TensorView& canvas, const TensorView& feature, const T
   args.by_k = fast_divisor(index.sizes[1]);
   args.by_grid_cols = fast_divisor(g.grid_cols);
   args.whole_vectors = whole_vectors(feature);
-  choose_group(args, group);
+  const PatchGroups groups = plan_patch_groups(head, slots, group);
+  if (groups.patches == 0) {
+    fail(kOp, ": expected values of at most ", room_for_patches(), " bytes of shared memory, got ",
+         head.zero_bytes + std::max<int64_t>(group, 1) * head.patch_bytes);
+  }
+  args.group = groups.patches;
+  args.blocks = groups.blocks;
   launch::refine_patches(args, stream);
 }
 

@@ -5,9 +5,17 @@
 #include "cuda/program_conv.h"
 #include "cuda/program_points.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace sparsesr {
 namespace cuda {
 namespace {
+
+constexpr int64_t kReservedBytes = 1024;  // of shared memory, by the system, for each block
+// What a group of patches costs beside its patches, in patches: steps are waited for, and weights
+// are read, once for all of them.
+constexpr double kGroupOverhead = 2.0;
 
 __device__ __forceinline__ PatchTarget target_of(const RefinePatchesArgs& args, int32_t slot) {
   auto cell = static_cast<uint32_t>(args.index[slot]);
@@ -79,6 +87,33 @@ void launch_for(const RefinePatchesArgs& args, void* stream) {
 }
 
 }  // namespace
+
+int64_t room_for_patches() { return shared_bytes_per_block() - kProgramStaticBytes; }
+
+// Rounds of the whole GPU, each as long as its groups are large, are to take least.
+PatchGroups plan_patch_groups(const PatchTableHead& head, int64_t slots, int64_t wanted) {
+  const GpuSize gpu = gpu_size();
+  const int64_t room = room_for_patches();
+  const auto ceil_of = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  double least = std::numeric_limits<double>::infinity();
+  PatchGroups best = {0, 0};
+  for (int64_t patches = 1; patches <= kMaxGroupPatches; ++patches) {
+    const int64_t bytes = head.zero_bytes + patches * head.patch_bytes;
+    if (bytes > room || (wanted > 0 && patches != wanted)) continue;
+    const int64_t fitting = gpu.shared_bytes / (bytes + kProgramStaticBytes + kReservedBytes);
+    const int64_t together = std::min<int64_t>(std::max<int64_t>(fitting, 1), kProgramBlocksPerSm);
+    const int64_t blocks = gpu.multiprocessors * together;
+    const int64_t groups = ceil_of(slots, patches);
+    // Blocks that share a multiprocessor share its time.
+    const int64_t busy = std::min(together, ceil_of(groups, gpu.multiprocessors));
+    const double cost =
+        static_cast<double>(ceil_of(groups, blocks) * busy) * (patches + kGroupOverhead);
+    if (cost >= least) continue;
+    least = cost;
+    best = {static_cast<int32_t>(patches), static_cast<int32_t>(std::min(groups, blocks))};
+  }
+  return best;
+}
 
 void launch::refine_patches(const RefinePatchesArgs& args, void* stream) {
   const auto dtype = static_cast<DType>(args.head.dtype);
