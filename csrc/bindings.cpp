@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <map>
 #include <string_view>
 
 #include "common/checks.h"
@@ -12,6 +13,7 @@
 #include "cpu/ops.h"
 #ifdef SPARSESR_CUDA
 #include "cuda/ops.h"
+#include "cuda/program_ops.h"
 #include "cuda/route_ops.h"
 #include "cuda/runtime.h"
 #endif
@@ -22,7 +24,7 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 6;
+constexpr int kAbi = 7;
 
 bool read_extents(PyObject* tuple, int64_t* out, int rank) {
   for (int d = 0; d < rank; ++d) {
@@ -282,6 +284,62 @@ void bind_cuda_routing(py::module_& m) {
       ReleaseGil());
 }
 
+// (kind, inputs, numbers, (activation, slope, parameter of its slopes), order is tf, add, mul)
+using StepTuple = std::tuple<std::string, std::vector<int64_t>, std::map<std::string, int64_t>,
+                             std::tuple<std::string, double, int64_t>, bool, int64_t, int64_t>;
+
+cuda::PatchProgram program_of(const std::vector<StepTuple>& steps, int64_t result,
+                              std::vector<cuda::Sizes> parameters,
+                              std::vector<cuda::Sizes> shapes) {
+  cuda::PatchProgram program = {{}, result, std::move(parameters), std::move(shapes)};
+  for (const auto& [kind, inputs, numbers, act, tf, add, mul] : steps) {
+    const auto& [name, slope, slopes] = act;
+    program.steps.push_back({kind, inputs, numbers, name, slope, slopes, tf, add, mul});
+  }
+  return program;
+}
+
+py::bytes bytes_of(const std::vector<int32_t>& words) {
+  return py::bytes(reinterpret_cast<const char*>(words.data()), words.size() * sizeof(int32_t));
+}
+
+void bind_cuda_programs(py::module_& m) {
+  // A dict: obstacle, or None and what of PatchPlan its names say; lists of int32 as bytes.
+  m.def(
+      "plan_patch_program",
+      [](const std::vector<StepTuple>& steps, int64_t result, std::vector<cuda::Sizes> parameters,
+         std::vector<cuda::Sizes> shapes, int dtype, std::optional<int64_t> shared_bytes) {
+        const cuda::PatchProgram program =
+            program_of(steps, result, std::move(parameters), std::move(shapes));
+        const auto type = static_cast<sparsesr::DType>(dtype);
+        const cuda::PatchPlan plan = shared_bytes ? cuda::plan_program(program, type, *shared_bytes)
+                                                  : cuda::plan_patch_program(program, type);
+        py::dict made;
+        made["obstacle"] = plan.obstacle.empty() ? py::object(py::none()) : py::cast(plan.obstacle);
+        made["table"] = bytes_of(plan.table);
+        py::list orders, vectors;
+        for (const auto& order : plan.orders) orders.append(bytes_of(order));
+        for (const auto& part : plan.vectors) {
+          vectors.append(py::make_tuple(part.parameter, bytes_of(part.elements)));
+        }
+        made["orders"] = orders;
+        made["weights"] = plan.weights;
+        made["vectors"] = vectors;
+        made["num_weights"] = plan.num_weights;
+        return made;
+      });
+  m.def(
+      "refine_patches",
+      [](const TensorView& canvas, const TensorView& feature, const TensorView& index,
+         const TensorView& plan, const TensorView& table, const TensorView& weights,
+         const TensorView& vectors, int64_t patch_size, int64_t halo, int64_t group,
+         uintptr_t stream) {
+        cuda::refine_patches(canvas, feature, index, plan, table, weights, vectors, patch_size,
+                             halo, group, stream_of(stream));
+      },
+      ReleaseGil());
+}
+
 // Elements of the int32 workspaces.
 void bind_cuda_workspaces(py::module_& m) {
   m.def("gather_patches_backward_workspace", [](int64_t batch, int64_t height, int64_t width,
@@ -356,6 +414,7 @@ PYBIND11_MODULE(_native, m) {
   py::module_ cuda_ops = m.def_submodule("cuda", "The ops on a GPU: queued, not waited for.");
   bind_cuda_ops(cuda_ops);
   bind_cuda_routing(cuda_ops);
+  bind_cuda_programs(cuda_ops);
   bind_cuda_masked_ops(cuda_ops);
   bind_cuda_workspaces(cuda_ops);
 #endif

@@ -51,7 +51,8 @@ class Step:
 
 def planned(bench_files: Path) -> list[Step]:
     """All steps in order; benches leave their rows in `bench_files`."""
-    small = [*PYTEST, "tests/gpu/test_small_maps.py", "tests/gpu/test_small_routing.py"]
+    parts = ("small_maps", "small_routing", "patch_programs")
+    small = [*PYTEST, *(f"tests/gpu/test_{part}.py" for part in parts)]
     # Blocks of torch's caching allocator would hide accesses just outside of a tensor.
     exact = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "COMPUTE_SANITIZER": "1"}
     install = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "-e"]

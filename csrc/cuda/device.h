@@ -8,9 +8,21 @@
 //                               launches and throws std::runtime_error when that fails; a template
 //                               instance is bound to a name first: auto* kernel = kernel_of<T>;
 //   shared_bytes_per_block()    how much shared memory a kernel may ask for
+//   gpu_size()                  how many blocks run at once
 #pragma once
 
 #include <cstdint>
+
+namespace sparsesr {
+namespace cuda {
+
+struct GpuSize {
+  int64_t multiprocessors;
+  int64_t shared_bytes;  // of each
+};
+
+}  // namespace cuda
+}  // namespace sparsesr
 
 #ifdef SPARSESR_SIMT
 
@@ -21,6 +33,8 @@ namespace cuda {
 
 // That of sm_86 and sm_89, the least of all GPUs since sm_80.
 inline int64_t shared_bytes_per_block() { return 99 * 1024; }
+
+inline GpuSize gpu_size() { return {2, 100 * 1024}; }  // kernels go round more than two blocks
 
 }  // namespace cuda
 }  // namespace sparsesr
@@ -76,6 +90,18 @@ inline int64_t shared_bytes_per_block() {
   check_cuda(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
              "cudaDeviceGetAttribute");
   return bytes;
+}
+
+inline GpuSize gpu_size() {
+  int device = 0;
+  int count = 0;
+  int bytes = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+             "cudaDeviceGetAttribute");
+  check_cuda(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
+             "cudaDeviceGetAttribute");
+  return {count, bytes};
 }
 
 }  // namespace cuda

@@ -20,6 +20,7 @@
 #include "testing/check_progress.h"
 #include "testing/check_tensors.h"
 #include "testing/cuda_masked_check.h"
+#include "testing/cuda_program_check.h"
 #include "testing/cuda_route_check.h"
 
 namespace {
@@ -330,6 +331,7 @@ int main(int argc, char** argv) {
     check::check_masked_ops(progress);
     check::check_route_ops(progress);
     check::check_pixel_ops(progress);
+    check::check_program_ops(progress);
   } catch (const std::exception& error) {
     return std::printf("FAILED %s\n", error.what()), 1;
   }

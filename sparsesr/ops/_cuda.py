@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _native
+from ._cuda_programs import patch_program_obstacle as patch_program_obstacle
+from ._cuda_programs import refine_patches_ as refine_patches_
 from ._cuda_routing import average_neighbors as average_neighbors
 from ._cuda_routing import route_mlp as route_mlp
 from ._gpu_packing import kept, on_device, with_adjacent_channels
@@ -26,7 +28,7 @@ from ._native import _is_mean, _view
 DEVICES = ("cuda",)
 _COMPUTED = (torch.float32, torch.bfloat16, torch.float16)
 # The other ops take all.
-DTYPES = dict.fromkeys(("masked_conv2d", "masked_block", "route_mlp"), _COMPUTED)
+DTYPES = dict.fromkeys(("masked_conv2d", "masked_block", "route_mlp", "refine_patches_"), _COMPUTED)
 _REBUILD = "`SPARSESR_CUDA=1 pip install -e .` in the checkout (needs nvcc)"
 
 
