@@ -171,26 +171,29 @@ inline ConvolveBlock block_for(const ConvTaps& taps, int64_t at) {
   }
 }
 
-// Vectors that are left over at the end of a row go one by one.
+// Vectors that are left over go through narrower blocks.
 template <int kOutputs>
 inline void convolve_row_of(const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
-                            const ConvTarget& to) {
+                            const ConvTarget& to, int64_t at, int64_t end) {
   constexpr int kVectors = block_vectors(kOutputs);
-  int64_t at = 0;
-  for (; at + kVectors <= taps.vectors; at += kVectors) {
+  for (; at + kVectors <= end; at += kVectors) {
     block_for<kVectors, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
   }
-  for (; at < taps.vectors; ++at) convolve_any_block<1, kOutputs>(runs, num_runs, taps, to, at);
+  if (kVectors > 2 && at + 2 <= end) {
+    block_for<2, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
+    at += 2;
+  }
+  if (at < end) convolve_any_block<1, kOutputs>(runs, num_runs, taps, to, at);
 }
 
 }  // namespace
 
 void convolve_row(int64_t outputs, const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
-                  const ConvTarget& to) {
+                  const ConvTarget& to, int64_t begin, int64_t end) {
   switch (outputs) {
 #define SPARSESR_OUTPUTS(n) \
   case n:                   \
-    return convolve_row_of<n>(runs, num_runs, taps, to);
+    return convolve_row_of<n>(runs, num_runs, taps, to, begin, end);
     SPARSESR_OUTPUTS(1)
     SPARSESR_OUTPUTS(2)
     SPARSESR_OUTPUTS(3)

@@ -38,8 +38,8 @@ struct ConvTarget {
   int64_t add_channel, mul_channel, out_channel;
 };
 
-// One row of `outputs` <= kBlockOutputs outputs.
+// Vectors [begin, end) of a row of `outputs` <= kBlockOutputs outputs.
 void convolve_row(int64_t outputs, const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
-                  const ConvTarget& to);
+                  const ConvTarget& to, int64_t begin, int64_t end);
 
 SPARSESR_END_ISA

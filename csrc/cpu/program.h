@@ -101,6 +101,7 @@ struct RefinePatchesArgs {
   int64_t memory_size;  // of one
   int64_t scratch;      // where the image's rows are put together: [lanes, scratch_pitch]
   int64_t scratch_pitch;
+  int64_t blocks, runs;  // room for those of one convolution, in its memory
   ProgramImage feature, canvas;
   int64_t height, width;  // of the feature map
   int64_t scale;
@@ -123,6 +124,7 @@ struct RunProgramArgs {
   float* memory;
   int64_t memory_size;
   int64_t scratch;
+  int64_t blocks, runs;
   ProgramImage x, out;
   int64_t height, width;
   const ProgramBand* bands;
@@ -136,6 +138,8 @@ struct ProgramRuleArgs {
   int64_t* outputs;
 };
 
-constexpr int64_t kMostRuns = 144;  // segments times taps down of a convolution
+// Bytes that a thread wants for each block of a convolution, and for each run of channels that one
+// reads.
+constexpr int64_t kBlockBytes = 192, kRunBytes = 32;
 
 }  // namespace sparsesr

@@ -49,8 +49,8 @@ void check_conv(const char* op, const Program& program, const ProgramStep& step)
     check_range(op, "outputs", block.first, block.outputs, program.values[step.result].channels);
     check_range(op, "inputs", block.in_first, block.in_count, channels);
     if (block.outputs < 1 || block.outputs > program_rule().second || block.top < 0 ||
-        block.left < 0 || block.down < 1 || block.across < 1 ||
-        block.down * step.num_reads > kMostRuns) {
+        block.left < 0 || block.down < 1 || block.across < 1 || block.down > INT16_MAX ||
+        block.across > INT16_MAX) {
       fail(op, ": a block of a convolution does not fit this CPU's kernels");
     }
     const int64_t weights = block.outputs * block.down * block.in_count * block.across;
@@ -309,6 +309,26 @@ class Arena {
   std::unique_ptr<float, Free> memory_;
 };
 
+// Appends room for the blocks and the runs of the largest convolution to a thread's memory.
+template <class Args>
+void add_block_room(Args& args) {
+  int64_t blocks = 0, runs = 0;
+  for (int64_t s = 0; s < args.program.num_steps; ++s) {
+    const ProgramStep& step = args.program.steps[s];
+    if (step.kind != StepKind::kConv) continue;
+    int64_t own = 0;
+    for (int64_t b = 0; b < step.num_blocks; ++b) {
+      own += args.program.blocks[step.blocks + b].down * step.num_reads;
+    }
+    blocks = std::max(blocks, step.num_blocks);
+    runs = std::max(runs, own);
+  }
+  constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+  args.blocks = round_up(args.memory_size, kLine);
+  args.runs = args.blocks + blocks * kBlockBytes / kFloat;
+  args.memory_size = round_up(args.runs + runs * kRunBytes / kFloat, kLine);
+}
+
 ProgramImage image_of(const TensorView& view) {
   const int64_t element = element_size(view.dtype);
   return {static_cast<char*>(view.data), view.dtype,
@@ -399,6 +419,7 @@ void refine_patches(const TensorView& canvas, const TensorView& feature, const T
   args.scratch = round_up(layout.size, kLine);
   args.scratch_pitch = round_up(made.width * result.factor * result.channels + lanes, kLine);
   args.memory_size = args.scratch + lanes * args.scratch_pitch;
+  add_block_room(args);
   args.threads = useful_threads(threads, args.count * macs_of(program));
   const Arena arena(args.threads * args.memory_size);
   args.memory = arena.data();
@@ -448,7 +469,8 @@ void run_program(const TensorView& x, const ProgramTables& tables, const TensorV
   args.reaches = streaming.reaches.data();
   args.scratch = round_up(streaming.layout.size, kLine);
   const int64_t pixel = result.channels * result.factor;
-  args.memory_size = args.scratch + round_up((lanes + 1) * (pixel + lanes), kLine);
+  args.memory_size = args.scratch + (lanes + 1) * (pixel + lanes);
+  add_block_room(args);
   const Arena arena(args.threads * args.memory_size);
   args.memory = arena.data();
   args.x = image_of(x);

@@ -5,13 +5,17 @@
 
 SPARSESR_BEGIN_ISA
 
-// A thread's values. `pixel`: floats between neighbouring pixels; a vector is one pixel of several
-// patches, or several pixels.
+struct RowOfBlock;
+
+// A thread's values, and room for what the blocks of a convolution read. `pixel`: floats between
+// neighbouring pixels; a vector is one pixel of several patches, or several pixels.
 struct Frame {
   const Program& program;
   const ProgramBuffer* buffers;
   float* memory;
   bool patches;
+  RowOfBlock* rows;
+  ConvRun* runs;
 
   int64_t pixel() const { return patches ? lanes<Wide>() : 1; }
 
@@ -42,7 +46,7 @@ inline void clear_margins(const Frame& frame, int64_t value, int64_t y) {
   }
 }
 
-// What a block of outputs reads for row y, at most kMostRuns; rows outside are left out.
+// What a block of outputs reads for row y; rows outside are left out.
 inline int64_t list_runs(const Frame& frame, const ProgramStep& step, const ProgramBlock& block,
                          int64_t y, ConvRun* runs) {
   const Program& program = frame.program;
@@ -69,29 +73,53 @@ inline int64_t list_runs(const Frame& frame, const ProgramStep& step, const Prog
   return count;
 }
 
-// Vectors [begin, begin + vectors) of row y, and of those behind it where rows join.
-inline void convolve(const Frame& frame, const ProgramStep& step, const ProgramBlock& block,
-                     int64_t y, int64_t begin, int64_t vectors) {
-  constexpr int64_t kLanes = lanes<Wide>();
-  ConvRun runs[kMostRuns];
-  const int64_t num_runs = list_runs(frame, step, block, y, runs);
-  for (int64_t r = 0; r < num_runs; ++r) runs[r].x += begin * kLanes * step.stride;
+// A block of outputs at row y, ready for any of its vectors.
+struct RowOfBlock {
+  ConvTaps taps;
+  ConvTarget to;
+  const ConvRun* runs;
+  int64_t num_runs, outputs;
+
+  void convolve(int64_t begin, int64_t end) const {
+    convolve_row(outputs, runs, num_runs, taps, to, begin, end);
+  }
+};
+
+static_assert(sizeof(RowOfBlock) <= kBlockBytes && sizeof(ConvRun) <= kRunBytes,
+              "the room for them would be too small");
+
+// What a thread works with: its values, and the room behind them.
+template <class Args>
+inline Frame frame_of(const Args& args, int thread, bool patches) {
+  float* memory = args.memory + thread * args.memory_size;
+  return {args.program,
+          args.buffers,
+          memory,
+          patches,
+          reinterpret_cast<RowOfBlock*>(memory + args.blocks),
+          reinterpret_cast<ConvRun*>(memory + args.runs)};
+}
+
+// `vectors` of them from row y on: more than one row where they lie behind each other.
+inline RowOfBlock row_of_block(const Frame& frame, const ProgramStep& step,
+                               const ProgramBlock& block, int64_t y, int64_t vectors,
+                               ConvRun* runs) {
   const int64_t first = block.left - step.pad;  // of the taps, relative to the pixel
   const int64_t last = first + block.across - 1;
   const bool edges = frame.patches && step.stride == 1 && (block.across == 2 || block.across == 3);
-  const ConvTaps taps = {block.across,         frame.pixel(),      kLanes * step.stride,
+  const ConvTaps taps = {block.across,         frame.pixel(),      lanes<Wide>() * step.stride,
                          edges && first == -1, edges && last == 1, vectors};
   const float* bias = frame.program.constants + block.constants +
                       block.down * block.in_count * block.across * block.outputs;
   ConvTarget to = {bias, bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0};
   const auto at_block = [&](int64_t value, int64_t& channel) {
     channel = frame.buffers[value].channel;
-    return frame.row(value, y) + block.first * channel + begin * kLanes;
+    return frame.row(value, y) + block.first * channel;
   };
   if (step.add >= 0) to.add = at_block(step.add, to.add_channel);
   if (step.mul >= 0) to.mul = at_block(step.mul, to.mul_channel);
   to.out = at_block(step.result, to.out_channel);
-  convolve_row(block.outputs, runs, num_runs, taps, to);
+  return {taps, to, runs, list_runs(frame, step, block, y, runs), block.outputs};
 }
 
 // Channel c of what a step reads, at row y.
@@ -247,27 +275,33 @@ inline void fetch_chunk(const Frame& frame, const ProgramStep& step, int64_t dow
   }
 }
 
+// Vectors that are computed together: few enough for what they read to stay in the innermost cache,
+// and what register blocks take where there can be that many.
+inline int64_t vectors_together(const ProgramBlock& block) {
+  constexpr int64_t kBytes = 12 * 1024;
+  const int64_t fits = kBytes / (block.in_count * block.down * static_cast<int64_t>(sizeof(Wide)));
+  return fits >= 12 ? fits / 12 * 12 : fits >= 6 ? 6 : fits >= 4 ? 4 : 2;
+}
+
 // A row of a map: all outputs of a few pixels before the next, so that what they read stays near
 // while the weights go by.
 inline void convolve_in_chunks(const Frame& frame, const ProgramStep& step, int64_t y) {
-  constexpr int64_t kBytes = 12 * 1024, kLeast = 4;
   const int64_t vectors = frame.computed(step.result) / lanes<Wide>();
   const ProgramBlock* blocks = frame.program.blocks + step.blocks;
-  const int64_t read = blocks->in_count * blocks->down * static_cast<int64_t>(sizeof(Wide));
-  const int64_t chunk = kBytes / read > kLeast ? kBytes / read / kLeast * kLeast : kLeast;
+  const int64_t chunk = vectors_together(*blocks);
+  ConvRun* runs = frame.runs;
   int64_t down = 0;
   for (int64_t b = 0; b < step.num_blocks; ++b) {
+    frame.rows[b] = row_of_block(frame, step, blocks[b], y, vectors, runs);
+    runs += frame.rows[b].num_runs;
     const int64_t rows = blocks[b].top + blocks[b].down;
     down = rows > down ? rows : down;
   }
   for (int64_t begin = 0; begin < vectors; begin += chunk) {
-    const int64_t left = vectors - begin, next = left - chunk;
-    if (next > 0) {
-      fetch_chunk(frame, step, down, y, begin + chunk, next < chunk ? next : chunk);
-    }
-    for (int64_t b = 0; b < step.num_blocks; ++b) {
-      convolve(frame, step, blocks[b], y, begin, left < chunk ? left : chunk);
-    }
+    const int64_t end = vectors - begin < chunk ? vectors : begin + chunk;
+    const int64_t left = vectors - end;
+    if (left > 0) fetch_chunk(frame, step, down, y, end, left < chunk ? left : chunk);
+    for (int64_t b = 0; b < step.num_blocks; ++b) frame.rows[b].convolve(begin, end);
   }
 }
 
@@ -326,7 +360,9 @@ inline void compute_step(const Frame& frame, const ProgramStep& step) {
   const int64_t vectors = joined ? made.height * made.width : made.width;
   for (int64_t b = 0; b < step.num_blocks; ++b) {
     const ProgramBlock& block = frame.program.blocks[step.blocks + b];
-    for (int64_t y = 0; y < rows; ++y) convolve(frame, step, block, y, 0, vectors);
+    for (int64_t y = 0; y < rows; ++y) {
+      row_of_block(frame, step, block, y, vectors, frame.runs).convolve(0, vectors);
+    }
   }
   for (int64_t y = 0; y < made.height; ++y) clear_margins(frame, step.result, y);
 }

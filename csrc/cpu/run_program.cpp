@@ -49,11 +49,17 @@ void write_row_of(const RunProgramArgs& args, const Frame& frame, int64_t image,
         write_elements(channels[0], args.width, to, out.dtype, out.pixel);
         continue;
       }
+      const bool direct = out.dtype == DType::kFloat32 && planes.step == 4;
       for (int64_t x = 0; x < args.width; x += kLanes) {
-        const int64_t count = args.width - x < kLanes ? args.width - x : kLanes;
-        gather_lanes(channels, planes.count, scratch, planes.count);
-        write_elements(scratch, count * planes.count, to + x * result.factor * out.pixel, out.dtype,
-                       planes.step);
+        char* at = to + x * result.factor * out.pixel;
+        // Straight to the image where as many pixels follow in the row: lanes write beyond theirs.
+        const bool inside = direct && x + 2 * kLanes <= args.width;
+        float* pixels = inside ? reinterpret_cast<float*>(at) : scratch;
+        gather_lanes(channels, planes.count, pixels, planes.count);
+        if (!inside) {
+          const int64_t count = args.width - x < kLanes ? args.width - x : kLanes;
+          write_elements(scratch, count * planes.count, at, out.dtype, planes.step);
+        }
         for (int64_t j = 0; j < planes.count; ++j) channels[j] += kLanes;
       }
     }
@@ -90,8 +96,7 @@ void clear(float* memory, int64_t count) {
 
 void run_program(const RunProgramArgs& args) {
   parallel_for(args.threads, args.num_bands, [&](int64_t begin, int64_t end, int thread) {
-    const Frame frame = {args.program, args.buffers, args.memory + thread * args.memory_size,
-                         /*patches=*/false};
+    const Frame frame = frame_of(args, thread, /*patches=*/false);
     clear(frame.memory, args.memory_size);  // the margins stay so
     for (int64_t b = begin; b < end; ++b) run_band(args, frame, args.bands[b]);
   });
