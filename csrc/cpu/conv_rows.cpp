@@ -14,7 +14,7 @@ constexpr int block_vectors(int outputs) {
 #if defined(SPARSESR_VECTORS_OF_16)
   return outputs > 6 ? 2 : 4;
 #else
-  return outputs > 3 ? 2 : outputs == 3 ? 3 : 4;
+  return outputs > 4 ? 2 : outputs > 2 ? 3 : 4;
 #endif
 }
 
@@ -107,6 +107,7 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
     const float* x = run.x + at * pixel;
     const float* weights = run.weights;
     for (int64_t c = 0; c < run.channels; ++c, x += run.channel, weights += kTaps * kOutputs) {
+      __builtin_prefetch(x + 4 * run.channel);
       add_tap<kVectors, kOutputs, kLow, kVectors>(sums, x, pixel, weights);
       if (kTaps > 2) {
         add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + step, pixel, weights + kOutputs);
@@ -171,17 +172,18 @@ inline ConvolveBlock block_for(const ConvTaps& taps, int64_t at) {
   }
 }
 
-// Vectors that are left over go through narrower blocks.
+// What whole blocks leave goes through narrower ones, none of a single vector where two by two
+// work.
 template <int kOutputs>
 inline void convolve_row_of(const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
                             const ConvTarget& to, int64_t at, int64_t end) {
   constexpr int kVectors = block_vectors(kOutputs);
-  for (; at + kVectors <= end; at += kVectors) {
+  while (end - at >= kVectors && !(kVectors == 3 && end - at == 4)) {
     block_for<kVectors, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
+    at += kVectors;
   }
-  if (kVectors > 2 && at + 2 <= end) {
+  for (; kVectors > 2 && end - at >= 2; at += 2) {
     block_for<2, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
-    at += 2;
   }
   if (at < end) convolve_any_block<1, kOutputs>(runs, num_runs, taps, to, at);
 }

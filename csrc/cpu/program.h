@@ -111,9 +111,9 @@ struct RefinePatchesArgs {
   int threads;
 };
 
-// Rows [begin, end) of one image, by one thread; `first` of every value: the rows it needs.
-struct ProgramBand {
-  int64_t image, begin, end;
+// Rows [top, bottom) and columns [left, right) of one image's result, by one thread.
+struct ProgramTile {
+  int64_t image, top, bottom, left, right;
 };
 
 struct RunProgramArgs {
@@ -127,8 +127,8 @@ struct RunProgramArgs {
   int64_t blocks, runs;
   ProgramImage x, out;
   int64_t height, width;
-  const ProgramBand* bands;
-  int64_t num_bands;
+  const ProgramTile* tiles;
+  int64_t num_tiles;
   int threads;
 };
 

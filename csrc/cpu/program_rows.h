@@ -13,15 +13,17 @@ struct Frame {
   const Program& program;
   const ProgramBuffer* buffers;
   float* memory;
-  bool patches;
+  int64_t map_width;  // of what is computed of a map; 0: patches
   RowOfBlock* rows;
   ConvRun* runs;
 
-  int64_t pixel() const { return patches ? lanes<Wide>() : 1; }
+  bool patches() const { return map_width == 0; }
+  int64_t pixel() const { return patches() ? lanes<Wide>() : 1; }
+  int64_t width(int64_t value) const { return patches() ? program.values[value].width : map_width; }
 
   // Floats of a row that are computed, whole vectors.
   int64_t computed(int64_t value) const {
-    const int64_t floats = program.values[value].width * pixel();
+    const int64_t floats = width(value) * pixel();
     return (floats + lanes<Wide>() - 1) / lanes<Wide>() * lanes<Wide>();
   }
 
@@ -35,13 +37,13 @@ struct Frame {
 inline void clear_margins(const Frame& frame, int64_t value, int64_t y) {
   const ProgramBuffer& buffer = frame.buffers[value];
   const ProgramValue& shape = frame.program.values[value];
-  const int64_t width = shape.width * frame.pixel();
+  const int64_t width = frame.width(value) * frame.pixel();
   const int64_t tail = frame.computed(value) - width;
   if (tail == 0 && buffer.margin == 0) return;
   float* row = frame.row(value, y);
   for (int64_t c = 0; c < shape.channels; ++c, row += buffer.channel) {
-    for (int64_t i = 1; frame.patches && i <= buffer.margin; ++i) row[-i] = 0.0f;
-    const int64_t end = width + (frame.patches ? buffer.margin : tail);
+    for (int64_t i = 1; frame.patches() && i <= buffer.margin; ++i) row[-i] = 0.0f;
+    const int64_t end = width + (frame.patches() ? buffer.margin : tail);
     for (int64_t i = width; i < end; ++i) row[i] = 0.0f;
   }
 }
@@ -90,12 +92,12 @@ static_assert(sizeof(RowOfBlock) <= kBlockBytes && sizeof(ConvRun) <= kRunBytes,
 
 // What a thread works with: its values, and the room behind them.
 template <class Args>
-inline Frame frame_of(const Args& args, int thread, bool patches) {
+inline Frame frame_of(const Args& args, int thread, int64_t map_width) {
   float* memory = args.memory + thread * args.memory_size;
   return {args.program,
           args.buffers,
           memory,
-          patches,
+          map_width,
           reinterpret_cast<RowOfBlock*>(memory + args.blocks),
           reinterpret_cast<ConvRun*>(memory + args.runs)};
 }
@@ -106,7 +108,8 @@ inline RowOfBlock row_of_block(const Frame& frame, const ProgramStep& step,
                                ConvRun* runs) {
   const int64_t first = block.left - step.pad;  // of the taps, relative to the pixel
   const int64_t last = first + block.across - 1;
-  const bool edges = frame.patches && step.stride == 1 && (block.across == 2 || block.across == 3);
+  const bool edges =
+      frame.patches() && step.stride == 1 && (block.across == 2 || block.across == 3);
   const ConvTaps taps = {block.across,         frame.pixel(),      lanes<Wide>() * step.stride,
                          edges && first == -1, edges && last == 1, vectors};
   const float* bias = frame.program.constants + block.constants +

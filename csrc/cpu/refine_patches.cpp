@@ -119,7 +119,7 @@ void refine_group(const RefinePatchesArgs& args, const Frame& frame, const Group
 void refine_patches(const RefinePatchesArgs& args) {
   const int64_t groups = (args.count + kLanes - 1) / kLanes;
   parallel_for(args.threads, groups, [&](int64_t begin, int64_t end, int thread) {
-    const Frame frame = frame_of(args, thread, /*patches=*/true);
+    const Frame frame = frame_of(args, thread, /*map_width=*/0);
     for (int64_t g = begin; g < end; ++g) {
       const Group group = group_at(args, g * kLanes);
       fetch_ahead(args, frame, group, g + 1 < end ? group_at(args, (g + 1) * kLanes) : group);

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._backend import requested_backend
+from . import reference
 from ._layout import empty_like_format
 from ._module import _loaded, _view
 from ._packing import Cache
@@ -35,7 +37,18 @@ def run_program(
     weights: Sequence[Tensor],
     program: str,
 ) -> Tensor:
-    """The result of a program all of whose values have the size of its input; sums are float32."""
+    """The result of a program; sums are float32.
+
+    A program whose values are not all of the size of the input cannot be streamed: step by step
+    then, in plain torch, unless this backend was asked for by name.
+    """
+    if (why := map_obstacle(parse_program(program), [tuple(w.shape) for w in weights])) is not None:
+        if requested_backend() == "cpu":
+            raise RuntimeError(
+                f"run_program: backend 'cpu' streams a map row by row, and {why}; use 'auto', or "
+                "'reference'"
+            )
+        return reference.run_program(x, weights, program)
     height, width = x.shape[2], x.shape[3]
     assembled = _assembled(weights, program, (x.shape[1], 1, 1), is_map=True)
     channels, factor, _ = assembled.made
@@ -105,11 +118,6 @@ def _assembled(weights: Sequence[Tensor], text: str, shape: Shape, *, is_map: bo
 
     def assemble() -> Assembled:
         program = parse_program(text)
-        if is_map and (why := map_obstacle(program, [tuple(w.shape) for w in weights])) is not None:
-            raise RuntimeError(
-                f"run_program: backend 'cpu' streams a map row by row, and {why}; run the network "
-                "itself, or use backend 'reference'"
-            )
         return _Assembler(program, weights, shape, outputs, is_map).assemble()
 
     return _kept.get((text, shape, is_map, outputs), weights, assemble)
