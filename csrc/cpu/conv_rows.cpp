@@ -67,6 +67,19 @@ SPARSESR_INLINE void clear(Wide (&sums)[kOutputs][kVectors]) {
   }
 }
 
+// Puts the sums so far aside, so that errors of long sums do not pile up.
+template <int kVectors, int kOutputs>
+SPARSESR_INLINE void part_sums(Wide (&sums)[kOutputs][kVectors],
+                               Wide (&earlier)[kOutputs][kVectors], bool& parted) {
+  if (parted) {
+    SPARSESR_FOR_SUMS earlier[o][v] += sums[o][v];
+  } else {
+    SPARSESR_FOR_SUMS earlier[o][v] = sums[o][v];
+  }
+  parted = true;
+  clear(sums);
+}
+
 template <int kVectors, int kOutputs>
 SPARSESR_INLINE void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTarget& to,
                                   int64_t at) {
@@ -100,8 +113,9 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
                                               int64_t at) {
   constexpr int kLast = kTaps - 1;
   const int64_t step = taps.step, pixel = taps.pixel;
-  Wide sums[kOutputs][kVectors];
+  Wide sums[kOutputs][kVectors], earlier[kOutputs][kVectors];
   clear(sums);
+  bool parted = false;
   for (int64_t r = 0; r < num_runs; ++r) {
     const ConvRun run = runs[r];
     const float* x = run.x + at * pixel;
@@ -117,7 +131,9 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
                                                          weights + kLast * kOutputs);
       }
     }
+    if (taps.part && r + 1 < num_runs) part_sums(sums, earlier, parted);
   }
+  if (parted) SPARSESR_FOR_SUMS sums[o][v] += earlier[o][v];
   finish_block(sums, to, at);
 }
 
@@ -129,8 +145,9 @@ __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t n
                                                   int64_t at) {
   const int64_t first = kVectors == 1 && taps.skip_first && at == 0;
   const int64_t last = taps.count - (kVectors == 1 && taps.skip_last && at + 1 == taps.vectors);
-  Wide sums[kOutputs][kVectors];
+  Wide sums[kOutputs][kVectors], earlier[kOutputs][kVectors];
   clear(sums);
+  bool parted = false;
   for (int64_t r = 0; r < num_runs; ++r) {
     const ConvRun run = runs[r];
     const float* x = run.x + at * taps.pixel;
@@ -141,7 +158,9 @@ __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t n
                                                  weights + t * kOutputs);
       }
     }
+    if (taps.part && r + 1 < num_runs) part_sums(sums, earlier, parted);
   }
+  if (parted) SPARSESR_FOR_SUMS sums[o][v] += earlier[o][v];
   finish_block(sums, to, at);
 }
 

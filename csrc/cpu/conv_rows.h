@@ -25,6 +25,7 @@ struct ConvTaps {
   // The first tap of the row's first vector, and the last tap of its last, lie outside the patch:
   // of two taps or three.
   bool skip_first, skip_last;
+  bool part;        // the sum is long: what each run adds is summed apart
   int64_t vectors;  // of the row
 };
 

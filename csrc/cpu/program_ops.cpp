@@ -74,7 +74,12 @@ void check_step(const char* op, const Program& program, const ProgramStep& step,
                 program.values[segment.value].channels);
   }
   for (const int64_t value : {step.add, step.mul}) {
-    if (value >= 0) check_range(op, "values", value, 1, made);
+    if (value < 0) continue;
+    check_range(op, "values", value, 1, made);
+    const ProgramValue &own = program.values[step.result], &other = program.values[value];
+    if (other.channels != own.channels || other.height != own.height || other.width != own.width) {
+      fail(op, ": a value is added to, or multiplied with, one of another size");
+    }
   }
   if (step.kind == StepKind::kConv) check_conv(op, program, step);
   if (step.kind == StepKind::kAct && step.act == ActKind::kSlope) {

@@ -110,8 +110,15 @@ inline RowOfBlock row_of_block(const Frame& frame, const ProgramStep& step,
   const int64_t last = first + block.across - 1;
   const bool edges =
       frame.patches() && step.stride == 1 && (block.across == 2 || block.across == 3);
-  const ConvTaps taps = {block.across,         frame.pixel(),      lanes<Wide>() * step.stride,
-                         edges && first == -1, edges && last == 1, vectors};
+  constexpr int64_t kLong = 200;  // terms
+  const bool part = block.down * block.in_count * block.across >= kLong;
+  const ConvTaps taps = {block.across,
+                         frame.pixel(),
+                         lanes<Wide>() * step.stride,
+                         edges && first == -1,
+                         edges && last == 1,
+                         part,
+                         vectors};
   const float* bias = frame.program.constants + block.constants +
                       block.down * block.in_count * block.across * block.outputs;
   ConvTarget to = {bias, bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0};

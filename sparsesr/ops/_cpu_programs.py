@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -168,7 +169,7 @@ class _Assembler:
             if at_end and step.kind == "shuffle":
                 order = self._order(_shuffled(step, self.shapes[i][0]))
                 result = (self._whole(step.inputs[0]), step["factor"], order)
-            elif at_end and step.kind == "deconv":
+            elif at_end and step.kind == "deconv" and step.add is None and step.mul is None:
                 result = self._phases(step)
             else:
                 self.where.append(self._place(step, self.shapes[i]))
@@ -197,9 +198,7 @@ class _Assembler:
             case "conv":
                 value = self._convolve(step, shape, reads, self._groups(step), step["pad"])
             case "deconv":
-                phases, factor, order = self._phases(step)
-                whole = [(phases, 0, self.values[phases][0])]
-                value = self._emit(_SHUFFLE, shape, whole, factor=factor, order=order)
+                value = self._deconvolve(step, shape)
             case "shuffle":
                 order = self._order(_shuffled(step, shape[0]))
                 value = self._emit(_SHUFFLE, shape, reads, factor=step["factor"], order=order)
@@ -213,6 +212,26 @@ class _Assembler:
                 factor = step["factor"] if step.kind == "nearest" else 1
                 value = self._emit(_KINDS.index(step.kind), shape, reads, factor=factor)
         return [(value, 0, shape[0])]
+
+    def _deconvolve(self, step: Step, shape: Shape) -> int:
+        """A transposed convolution in the middle; what is added to it has the larger size."""
+        apart = step.add is not None or step.mul is not None
+        plain = replace(step, act=None, add=None, mul=None) if apart else step
+        phases, factor, order = self._phases(plain)
+        whole = [(phases, 0, self.values[phases][0])]
+        value = self._emit(_SHUFFLE, shape, whole, factor=factor, order=order)
+        if step.add is not None:
+            added = (self._whole(step.add), 0, shape[0])
+            value = self._emit(_KINDS.index("add"), shape, [(value, 0, shape[0]), added])
+        if apart and step.act is not None:
+            slopes = self._slopes(step.act, shape[0])
+            at = 0 if slopes is None else self._constant(slopes)
+            own = [(value, 0, shape[0])]
+            value = self._emit(1, shape, own, act=_act(step.act), slopes=at)
+        if step.mul is not None:
+            factors = (self._whole(step.mul), 0, shape[0])
+            value = self._emit(_KINDS.index("mul"), shape, [(value, 0, shape[0]), factors])
+        return value
 
     def _pair(self, step: Step, shape: Shape) -> int:
         second = self.where[step.inputs[1]]

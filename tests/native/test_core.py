@@ -51,6 +51,7 @@ def test_sanitizers(compiler: str, tmp_path: Path) -> None:
     [
         *("gather_patches", "scatter_patches", "select_patches", "select_gather_patches"),
         *("masked_conv2d", "masked_block", "route_mlp", "average_neighbors", "fma_peak"),
+        *("conv_rows", "refine_patches", "run_program"),
     ],
 )
 def test_variants_share_no_symbols(op: str, compiler: str, tmp_path: Path) -> None:
