@@ -47,7 +47,12 @@ inline Wide exponential(Wide x) {
 
 inline Wide sigmoid(Wide x) { return 1.0f / (1.0f + exponential(-x)); }
 
-inline Wide hyperbolic_tangent(Wide x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+// Of the magnitude first: (1 - e) / (1 + e) with e = exp(-2 |x|).
+inline Wide hyperbolic_tangent(Wide x) {
+  const Wide e = exponential(x > 0.0f ? -2.0f * x : 2.0f * x);
+  const Wide magnitude = (1.0f - e) / (1.0f + e);
+  return x > 0.0f ? magnitude : -magnitude;
+}
 
 inline Wide sloped(Wide x, float slope) { return x > 0.0f ? x : x * slope; }
 

@@ -201,8 +201,9 @@ def test_error_mask_is_the_mean_change_of_luma() -> None:
     torch.testing.assert_close(mask[0, 0], torch.tensor([[0.0, 0.0], [0.0, 219.0 / 2]]))
 
 
-def test_profile_of_a_sparse_network(net: torch.nn.Module) -> None:
+def test_profile_of_a_sparse_network(net: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("thop")
+    monkeypatch.setenv("SPARSESR_EXECUTOR", "layered")
     result = profile(net, (20, 24), k=7, repeats=1)
     assert list(result)[:7] == [
         "model", "lr_size", "k", "params", "macs", "paper_flops", "stages"
