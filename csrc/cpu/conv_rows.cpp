@@ -67,25 +67,20 @@ SPARSESR_INLINE void clear(Wide (&sums)[kOutputs][kVectors]) {
   }
 }
 
-// Puts the sums so far aside, so that errors of long sums do not pile up.
-template <int kVectors, int kOutputs>
-SPARSESR_INLINE void part_sums(Wide (&sums)[kOutputs][kVectors],
-                               Wide (&earlier)[kOutputs][kVectors], bool& parted) {
-  if (parted) {
-    SPARSESR_FOR_SUMS earlier[o][v] += sums[o][v];
-  } else {
-    SPARSESR_FOR_SUMS earlier[o][v] = sums[o][v];
-  }
-  parted = true;
-  clear(sums);
-}
-
 template <int kVectors, int kOutputs>
 SPARSESR_INLINE void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTarget& to,
                                   int64_t at) {
   constexpr int64_t kLanes = lanes<Wide>();
   const bool simple = to.act <= ActKind::kSlope;
   const int64_t begin = at * kLanes;
+  if (to.earlier != nullptr) {
+    SPARSESR_FOR_SUMS sums[o][v] += load<Wide>(to.earlier + (o * kVectors + v) * kLanes);
+  }
+  if (to.bias == nullptr) {  // a part of a sum
+    float* part = to.out;
+    SPARSESR_FOR_SUMS store(part + (o * kVectors + v) * kLanes, sums[o][v]);
+    return;
+  }
   SPARSESR_FOR_SUMS sums[o][v] += to.bias[o];
   if (to.add != nullptr) {
     const float* add = to.add + begin;
@@ -113,9 +108,8 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
                                               int64_t at) {
   constexpr int kLast = kTaps - 1;
   const int64_t step = taps.step, pixel = taps.pixel;
-  Wide sums[kOutputs][kVectors], earlier[kOutputs][kVectors];
+  Wide sums[kOutputs][kVectors];
   clear(sums);
-  bool parted = false;
   for (int64_t r = 0; r < num_runs; ++r) {
     const ConvRun run = runs[r];
     const float* x = run.x + at * pixel;
@@ -131,9 +125,7 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
                                                          weights + kLast * kOutputs);
       }
     }
-    if (taps.part && r + 1 < num_runs) part_sums(sums, earlier, parted);
   }
-  if (parted) SPARSESR_FOR_SUMS sums[o][v] += earlier[o][v];
   finish_block(sums, to, at);
 }
 
@@ -145,9 +137,8 @@ __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t n
                                                   int64_t at) {
   const int64_t first = kVectors == 1 && taps.skip_first && at == 0;
   const int64_t last = taps.count - (kVectors == 1 && taps.skip_last && at + 1 == taps.vectors);
-  Wide sums[kOutputs][kVectors], earlier[kOutputs][kVectors];
+  Wide sums[kOutputs][kVectors];
   clear(sums);
-  bool parted = false;
   for (int64_t r = 0; r < num_runs; ++r) {
     const ConvRun run = runs[r];
     const float* x = run.x + at * taps.pixel;
@@ -158,9 +149,7 @@ __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t n
                                                  weights + t * kOutputs);
       }
     }
-    if (taps.part && r + 1 < num_runs) part_sums(sums, earlier, parted);
   }
-  if (parted) SPARSESR_FOR_SUMS sums[o][v] += earlier[o][v];
   finish_block(sums, to, at);
 }
 
@@ -191,6 +180,24 @@ inline ConvolveBlock block_for(const ConvTaps& taps, int64_t at) {
   }
 }
 
+// Long sums are made in parts, so that errors do not pile up: what each run adds, one after the
+// other.
+template <int kVectors, int kOutputs>
+inline void convolve_vectors(ConvolveBlock block, const ConvRun* runs, int64_t num_runs,
+                             const ConvTaps& taps, const ConvTarget& to, int64_t at) {
+  if (!taps.part || num_runs < 2) return block(runs, num_runs, taps, to, at);
+  alignas(64) float parts[kOutputs * kVectors * lanes<Wide>()];
+  ConvTarget part = {};
+  part.out = parts;
+  for (int64_t r = 0; r + 1 < num_runs; ++r) {
+    block(runs + r, 1, taps, part, at);
+    part.earlier = parts;
+  }
+  ConvTarget last = to;
+  last.earlier = parts;
+  block(runs + num_runs - 1, 1, taps, last, at);
+}
+
 // What whole blocks leave goes through narrower ones, none of a single vector where two by two
 // work.
 template <int kOutputs>
@@ -198,13 +205,16 @@ inline void convolve_row_of(const ConvRun* runs, int64_t num_runs, const ConvTap
                             const ConvTarget& to, int64_t at, int64_t end) {
   constexpr int kVectors = block_vectors(kOutputs);
   while (end - at >= kVectors && !(kVectors == 3 && end - at == 4)) {
-    block_for<kVectors, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
+    convolve_vectors<kVectors, kOutputs>(block_for<kVectors, kOutputs>(taps, at), runs, num_runs,
+                                         taps, to, at);
     at += kVectors;
   }
   for (; kVectors > 2 && end - at >= 2; at += 2) {
-    block_for<2, kOutputs>(taps, at)(runs, num_runs, taps, to, at);
+    convolve_vectors<2, kOutputs>(block_for<2, kOutputs>(taps, at), runs, num_runs, taps, to, at);
   }
-  if (at < end) convolve_any_block<1, kOutputs>(runs, num_runs, taps, to, at);
+  if (at < end) {
+    convolve_vectors<1, kOutputs>(&convolve_any_block<1, kOutputs>, runs, num_runs, taps, to, at);
+  }
 }
 
 }  // namespace

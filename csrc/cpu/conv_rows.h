@@ -30,13 +30,14 @@ struct ConvTaps {
 };
 
 struct ConvTarget {
-  const float* bias;
+  const float* bias;  // nullptr: the sums are a part of longer ones, and stored side by side
   const float* slopes;
   ActKind act;
   const float* add;  // of the row, or nullptr; then mul
   const float* mul;
   float* out;
   int64_t add_channel, mul_channel, out_channel;
+  const float* earlier;  // parts of the same sums so far, side by side, or nullptr
 };
 
 // Vectors [begin, end) of a row of `outputs` <= kBlockOutputs outputs.

@@ -110,7 +110,7 @@ inline RowOfBlock row_of_block(const Frame& frame, const ProgramStep& step,
   const int64_t last = first + block.across - 1;
   const bool edges =
       frame.patches() && step.stride == 1 && (block.across == 2 || block.across == 3);
-  constexpr int64_t kLong = 200;  // terms
+  constexpr int64_t kLong = 300;  // terms
   const bool part = block.down * block.in_count * block.across >= kLong;
   const ConvTaps taps = {block.across,
                          frame.pixel(),
@@ -121,7 +121,8 @@ inline RowOfBlock row_of_block(const Frame& frame, const ProgramStep& step,
                          vectors};
   const float* bias = frame.program.constants + block.constants +
                       block.down * block.in_count * block.across * block.outputs;
-  ConvTarget to = {bias, bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0};
+  ConvTarget to = {bias,   bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0,
+                   nullptr};
   const auto at_block = [&](int64_t value, int64_t& channel) {
     channel = frame.buffers[value].channel;
     return frame.row(value, y) + block.first * channel;
