@@ -173,14 +173,14 @@ def _stages(
     net = copy.deepcopy(net).to(bench.device, bench.dtype).to(memory_format=layout)
     x = lr.to(bench.device, bench.dtype).contiguous(memory_format=layout)
     places = pixel_places((lr.shape[2], lr.shape[3]), hr_size, x.device)
-    feature = net.encoder(x - net.mean)
+    feature = net.encode(x)
     logits = net.classify(feature, places)
     costs = net.costs(lr.shape[-2:], hr_size)
     class_map = net.choose(logits, costs, **case.choice)
     sr = net.sample(feature, class_map, places, x)
     timings = bench.time(
         {
-            "encode": lambda: net.encoder(x - net.mean),
+            "encode": lambda: net.encode(x),
             "classify": lambda: net.classify(feature, places),
             "choose": lambda: net.choose(logits, costs, **case.choice),
             "sample": lambda: net.sample(feature, class_map, places, x),

@@ -25,7 +25,7 @@ RUNS = {
     "fsrcnn_mga": RESULTS / "cpu-1thread.json",
     "mga_families": RESULTS / "cpu-1thread-families.json",
     "smsr_sets": RESULTS / "cpu-1thread-smsr.json",
-    "pcsr": RESULTS / "cpu-1thread-pcsr.json",
+    "pcsr": RESULTS / "epyc-avx2-1thread-pcsr.json",
 }
 
 Row = dict[str, str]
