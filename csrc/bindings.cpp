@@ -24,7 +24,7 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 7;
+constexpr int kAbi = 8;
 
 bool read_extents(PyObject* tuple, int64_t* out, int rank) {
   for (int d = 0; d < rank; ++d) {
@@ -155,8 +155,10 @@ void bind_cpu_ops(py::module_& m) {
   m.def(
       "run_program",
       [](const TensorView& x, const Tables& tables, const TensorView& constants,
-         const TensorView& out,
-         int threads) { cpu::run_program(x, tables_of(tables), constants, out, threads); },
+         const std::optional<TensorView>& cover, int64_t patch_size, const TensorView& out,
+         int threads) {
+        cpu::run_program(x, tables_of(tables), constants, cover, patch_size, out, threads);
+      },
       ReleaseGil());
   m.def("packing_rule", [](bool pairs) {
     const sparsesr::PackingRule rule = cpu::packing_rule(pairs);

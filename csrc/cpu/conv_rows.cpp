@@ -20,12 +20,12 @@ constexpr int block_vectors(int outputs) {
 
 // One tap of one input, for vectors [kBegin, kEnd) of the block.
 template <int kVectors, int kOutputs, int kBegin, int kEnd>
-SPARSESR_INLINE void add_tap(Wide (&sums)[kOutputs][kVectors], const float* x, int64_t pixel,
+SPARSESR_INLINE void add_tap(Wide (&sums)[kOutputs][kVectors], const float* x, int64_t vector,
                              const float* weights) {
   Wide values[kVectors];
 #pragma GCC unroll 4
   for (int v = kBegin; v < kEnd; ++v) {
-    values[v] = load<Wide>(x + v * pixel);
+    values[v] = load<Wide>(x + v * vector);
     SPARSESR_KEEP(values[v]);
   }
 #pragma GCC unroll 12
@@ -38,11 +38,12 @@ SPARSESR_INLINE void add_tap(Wide (&sums)[kOutputs][kVectors], const float* x, i
 }
 
 // Elementary functions take so many instructions that they are not repeated for every sum.
-__attribute__((noinline)) void activate_stored(const ConvTarget& to, int64_t outputs, int64_t begin,
-                                               int64_t end) {
+__attribute__((noinline)) void activate_stored(const ConvTarget& to, int64_t outputs, int64_t at,
+                                               int64_t vectors) {
   for (int64_t o = 0; o < outputs; ++o) {
     float* out = to.out + o * to.out_channel;
-    for (int64_t i = begin; i < end; i += lanes<Wide>()) {
+    for (int64_t v = at; v < at + vectors; ++v) {
+      const int64_t i = to.start + v * to.vector;
       Wide value = activated(load<Wide>(out + i), to.act, nullptr);
       if (to.mul != nullptr) value *= load<Wide>(to.mul + o * to.mul_channel + i);
       store(out + i, value);
@@ -72,7 +73,7 @@ SPARSESR_INLINE void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTa
                                   int64_t at) {
   constexpr int64_t kLanes = lanes<Wide>();
   const bool simple = to.act <= ActKind::kSlope;
-  const int64_t begin = at * kLanes;
+  const int64_t begin = to.start + at * to.vector;
   if (to.earlier != nullptr) {
     SPARSESR_FOR_SUMS sums[o][v] += load<Wide>(to.earlier + (o * kVectors + v) * kLanes);
   }
@@ -84,7 +85,7 @@ SPARSESR_INLINE void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTa
   SPARSESR_FOR_SUMS sums[o][v] += to.bias[o];
   if (to.add != nullptr) {
     const float* add = to.add + begin;
-    SPARSESR_FOR_SUMS sums[o][v] += load<Wide>(add + o * to.add_channel + v * kLanes);
+    SPARSESR_FOR_SUMS sums[o][v] += load<Wide>(add + o * to.add_channel + v * to.vector);
   }
   if (to.act == ActKind::kRelu) {
     SPARSESR_FOR_SUMS sums[o][v] = relu(sums[o][v]);
@@ -93,11 +94,11 @@ SPARSESR_INLINE void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTa
   }
   if (simple && to.mul != nullptr) {
     const float* mul = to.mul + begin;
-    SPARSESR_FOR_SUMS sums[o][v] *= load<Wide>(mul + o * to.mul_channel + v * kLanes);
+    SPARSESR_FOR_SUMS sums[o][v] *= load<Wide>(mul + o * to.mul_channel + v * to.vector);
   }
   float* out = to.out + begin;
-  SPARSESR_FOR_SUMS store(out + o * to.out_channel + v * kLanes, sums[o][v]);
-  if (!simple) activate_stored(to, kOutputs, begin, begin + kVectors * kLanes);
+  SPARSESR_FOR_SUMS store(out + o * to.out_channel + v * to.vector, sums[o][v]);
+  if (!simple) activate_stored(to, kOutputs, at, kVectors);
 }
 
 // Vectors [at, at + kVectors) of a row. kLow, kHigh: the first tap of the first vector, the last
@@ -107,21 +108,21 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
                                               const ConvTaps& taps, const ConvTarget& to,
                                               int64_t at) {
   constexpr int kLast = kTaps - 1;
-  const int64_t step = taps.step, pixel = taps.pixel;
+  const int64_t step = taps.step, vector = taps.vector;
   Wide sums[kOutputs][kVectors];
   clear(sums);
   for (int64_t r = 0; r < num_runs; ++r) {
     const ConvRun run = runs[r];
-    const float* x = run.x + at * pixel;
+    const float* x = run.x + taps.start + at * vector;
     const float* weights = run.weights;
     for (int64_t c = 0; c < run.channels; ++c, x += run.channel, weights += kTaps * kOutputs) {
       __builtin_prefetch(x + 4 * run.channel);
-      add_tap<kVectors, kOutputs, kLow, kVectors>(sums, x, pixel, weights);
+      add_tap<kVectors, kOutputs, kLow, kVectors>(sums, x, vector, weights);
       if (kTaps > 2) {
-        add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + step, pixel, weights + kOutputs);
+        add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + step, vector, weights + kOutputs);
       }
       if (kTaps > 1) {
-        add_tap<kVectors, kOutputs, 0, kVectors - kHigh>(sums, x + kLast * step, pixel,
+        add_tap<kVectors, kOutputs, 0, kVectors - kHigh>(sums, x + kLast * step, vector,
                                                          weights + kLast * kOutputs);
       }
     }
@@ -141,11 +142,11 @@ __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t n
   clear(sums);
   for (int64_t r = 0; r < num_runs; ++r) {
     const ConvRun run = runs[r];
-    const float* x = run.x + at * taps.pixel;
+    const float* x = run.x + taps.start + at * taps.vector;
     const float* weights = run.weights;
     for (int64_t c = 0; c < run.channels; ++c, x += run.channel, weights += taps.count * kOutputs) {
       for (int64_t t = first; t < last; ++t) {
-        add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + t * taps.step, taps.pixel,
+        add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + t * taps.step, taps.vector,
                                                  weights + t * kOutputs);
       }
     }

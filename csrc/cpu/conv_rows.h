@@ -21,7 +21,8 @@ struct ConvRun {
 
 struct ConvTaps {
   int64_t count, step;  // across; floats from one to the next
-  int64_t pixel;        // floats from one vector of outputs to the next, at the input
+  int64_t start,
+      vector;  // floats before the first vector of outputs, and between two, at the input
   // The first tap of the row's first vector, and the last tap of its last, lie outside the patch:
   // of two taps or three.
   bool skip_first, skip_last;
@@ -37,10 +38,11 @@ struct ConvTarget {
   const float* mul;
   float* out;
   int64_t add_channel, mul_channel, out_channel;
-  const float* earlier;  // parts of the same sums so far, side by side, or nullptr
+  int64_t start, vector;  // floats before the first vector, and between two, of add, mul and out
+  const float* earlier;   // parts of the same sums so far, side by side, or nullptr
 };
 
-// Vectors [begin, end) of a row of `outputs` <= kBlockOutputs outputs.
+// Vectors [begin, end) of `outputs` <= kBlockOutputs outputs.
 void convolve_row(int64_t outputs, const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
                   const ConvTarget& to, int64_t begin, int64_t end);
 

@@ -106,8 +106,10 @@ void refine_patches(const TensorView& canvas, const TensorView& feature, const T
                     int64_t halo, int threads);
 
 // x [N,C,H,W] of any floating type but float64 and any strides -> out [N,C',H',W'], the same type.
+// `cover` [B,k]: patches whose pixels of `out` nobody will read; they may be left as they are.
 void run_program(const TensorView& x, const ProgramTables& tables, const TensorView& constants,
-                 const TensorView& out, int threads);
+                 const std::optional<TensorView>& cover, int64_t patch_size, const TensorView& out,
+                 int threads);
 
 // Multiplies and adds float32, or pairs of bfloat16, in registers, `iterations` times. Returns how
 // many floating-point operations that were, for the caller to time; 0 where there is no such loop.

@@ -116,6 +116,12 @@ struct ProgramTile {
   int64_t image, top, bottom, left, right;
 };
 
+// Patches of a map that somebody else will write: what a program makes of their pixels is not read.
+struct ProgramCover {
+  const uint8_t* cells;  // [images, rows, cols], or nullptr: none
+  int64_t rows, cols, patch_size;
+};
+
 struct RunProgramArgs {
   Program program;
   const ProgramBuffer* buffers;
@@ -124,8 +130,9 @@ struct RunProgramArgs {
   float* memory;
   int64_t memory_size;
   int64_t scratch;
-  int64_t blocks, runs;
+  int64_t blocks, runs, stretches;  // room, in a thread's memory
   ProgramImage x, out;
+  ProgramCover cover;
   int64_t height, width;
   const ProgramTile* tiles;
   int64_t num_tiles;

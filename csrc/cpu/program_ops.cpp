@@ -416,6 +416,36 @@ std::vector<ProgramTile> tiles_of(int64_t batch, int64_t height, int64_t width, 
   return tiles;
 }
 
+// Which patches of every image somebody else will write.
+class Cover {
+ public:
+  Cover(const char* op, const std::optional<TensorView>& index, const TensorView& x,
+        int64_t patch_size) {
+    if (!index) return;
+    check_cpu({op, "covered", *index});
+    check_dtype({op, "covered", *index}, DType::kInt32);
+    check_shape({op, "covered", *index}, "[B,k]", {x.sizes[0], index->sizes[1]});
+    check_contiguous({op, "covered", *index});
+    PatchGeometry geometry = patch_geometry(op, x.sizes[0], x.sizes[1], x.sizes[2], x.sizes[3],
+                                            patch_size, /*halo=*/0, patch_size);
+    geometry.k = index->sizes[1];
+    const auto* slots = static_cast<const int32_t*>(index->data);
+    check_index_values(op, geometry, slots, Duplicates::kAllow);
+    const int64_t cells = geometry.grid_rows * geometry.grid_cols;
+    cells_.resize(geometry.batch * cells);
+    for (int64_t i = 0; i < geometry.batch * geometry.k; ++i) {
+      cells_[i / geometry.k * cells + slots[i]] = 1;
+    }
+    view_ = {cells_.data(), geometry.grid_rows, geometry.grid_cols, patch_size};
+  }
+
+  const ProgramCover& view() const { return view_; }
+
+ private:
+  std::vector<uint8_t> cells_;
+  ProgramCover view_ = {};
+};
+
 }  // namespace
 
 std::pair<int64_t, int64_t> program_rule() {
@@ -483,7 +513,8 @@ void refine_patches(const TensorView& canvas, const TensorView& feature, const T
 }
 
 void run_program(const TensorView& x, const ProgramTables& tables, const TensorView& constants,
-                 const TensorView& out, int threads) {
+                 const std::optional<TensorView>& cover, int64_t patch_size, const TensorView& out,
+                 int threads) {
   const char* op = "run_program";
   check_image({op, "x", x});
   check_image({op, "out", out});
@@ -501,6 +532,7 @@ void run_program(const TensorView& x, const ProgramTables& tables, const TensorV
   const ProgramResult& result = program.result;
   check_shape({op, "out", out}, "[N,C,H,W]",
               {batch, result.channels, height * result.factor, width * result.factor});
+  const Cover covered(op, cover, x, patch_size);
   if (batch == 0) return;
 
   const int64_t lanes = program_rule().first;
@@ -522,6 +554,9 @@ void run_program(const TensorView& x, const ProgramTables& tables, const TensorV
   const int64_t pixel = result.channels * result.factor;
   args.memory_size = args.scratch + (lanes + 1) * (pixel + lanes);
   add_block_room(args);
+  args.stretches = args.memory_size;
+  args.memory_size += round_up(3 * (width / lanes + 1), kLine);
+  args.cover = covered.view();
   const Arena arena(args.threads * args.memory_size);
   args.memory = arena.data();
   args.x = image_of(x);

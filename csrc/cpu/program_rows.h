@@ -85,6 +85,15 @@ struct RowOfBlock {
   void convolve(int64_t begin, int64_t end) const {
     convolve_row(outputs, runs, num_runs, taps, to, begin, end);
   }
+
+  // Vectors of a map, without a stride, from any pixel on, and as far apart as is said.
+  void convolve_at(int64_t pixel, int64_t vectors, int64_t apart) const {
+    ConvTaps from = taps;
+    ConvTarget target = to;
+    from.start = target.start = pixel;
+    from.vector = target.vector = apart;
+    convolve_row(outputs, runs, num_runs, from, target, 0, vectors);
+  }
 };
 
 static_assert(sizeof(RowOfBlock) <= kBlockBytes && sizeof(ConvRun) <= kRunBytes,
@@ -112,17 +121,16 @@ inline RowOfBlock row_of_block(const Frame& frame, const ProgramStep& step,
       frame.patches() && step.stride == 1 && (block.across == 2 || block.across == 3);
   constexpr int64_t kLong = 300;  // terms
   const bool part = block.down * block.in_count * block.across >= kLong;
-  const ConvTaps taps = {block.across,
-                         frame.pixel(),
-                         lanes<Wide>() * step.stride,
-                         edges && first == -1,
-                         edges && last == 1,
-                         part,
-                         vectors};
+  const ConvTaps taps = {
+      block.across,         frame.pixel(),      0,    lanes<Wide>() * step.stride,
+      edges && first == -1, edges && last == 1, part, vectors};
   const float* bias = frame.program.constants + block.constants +
                       block.down * block.in_count * block.across * block.outputs;
-  ConvTarget to = {bias,   bias + block.outputs, step.act, nullptr, nullptr, nullptr, 0, 0, 0,
-                   nullptr};
+  ConvTarget to = {};
+  to.bias = bias;
+  to.slopes = bias + block.outputs;
+  to.act = step.act;
+  to.vector = lanes<Wide>();
   const auto at_block = [&](int64_t value, int64_t& channel) {
     channel = frame.buffers[value].channel;
     return frame.row(value, y) + block.first * channel;
@@ -265,13 +273,11 @@ inline void copy_pixels(const Frame& frame, const ProgramStep& step, int64_t y) 
   }
 }
 
-// Asks for what a convolution reads for vectors [begin, begin + count) of row y. The rows of a
-// map's values lie too far apart to be foreseen by the CPU, and too many between two uses to stay
-// near.
+// Asks for what a convolution reads for pixels [first, last) of row y. The rows of a map's values
+// lie too far apart to be foreseen by the CPU, and too many between two uses to stay near.
 inline void fetch_chunk(const Frame& frame, const ProgramStep& step, int64_t down, int64_t y,
-                        int64_t begin, int64_t count) {
+                        int64_t first, int64_t last) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(float));
-  const int64_t first = begin * lanes<Wide>(), last = first + count * lanes<Wide>();
   for (int64_t s = 0; s < step.num_reads; ++s) {
     const ProgramSegment& segment = frame.program.segments[step.reads + s];
     const int64_t channel = frame.buffers[segment.value].channel;
@@ -294,12 +300,10 @@ inline int64_t vectors_together(const ProgramBlock& block) {
   return fits >= 12 ? fits / 12 * 12 : fits >= 6 ? 6 : fits >= 4 ? 4 : 2;
 }
 
-// A row of a map: all outputs of a few pixels before the next, so that what they read stays near
-// while the weights go by.
-inline void convolve_in_chunks(const Frame& frame, const ProgramStep& step, int64_t y) {
-  const int64_t vectors = frame.computed(step.result) / lanes<Wide>();
+// All blocks of a convolution at row y of a map; how many rows they read.
+inline int64_t prepare_blocks(const Frame& frame, const ProgramStep& step, int64_t y,
+                              int64_t vectors) {
   const ProgramBlock* blocks = frame.program.blocks + step.blocks;
-  const int64_t chunk = vectors_together(*blocks);
   ConvRun* runs = frame.runs;
   int64_t down = 0;
   for (int64_t b = 0; b < step.num_blocks; ++b) {
@@ -308,11 +312,44 @@ inline void convolve_in_chunks(const Frame& frame, const ProgramStep& step, int6
     const int64_t rows = blocks[b].top + blocks[b].down;
     down = rows > down ? rows : down;
   }
+  return down;
+}
+
+// A row of a map: all outputs of a few pixels before the next, so that what they read stays near
+// while the weights go by.
+inline void convolve_in_chunks(const Frame& frame, const ProgramStep& step, int64_t y) {
+  constexpr int64_t kLanes = lanes<Wide>();
+  const int64_t vectors = frame.computed(step.result) / kLanes;
+  const int64_t chunk = vectors_together(frame.program.blocks[step.blocks]);
+  const int64_t down = prepare_blocks(frame, step, y, vectors);
   for (int64_t begin = 0; begin < vectors; begin += chunk) {
     const int64_t end = vectors - begin < chunk ? vectors : begin + chunk;
-    const int64_t left = vectors - end;
-    if (left > 0) fetch_chunk(frame, step, down, y, end, left < chunk ? left : chunk);
+    const int64_t next = vectors - end < chunk ? vectors : end + chunk;
+    fetch_chunk(frame, step, down, y, end * kLanes, next * kLanes);
     for (int64_t b = 0; b < step.num_blocks; ++b) frame.rows[b].convolve(begin, end);
+  }
+}
+
+// Vectors from a pixel on, and the pixels from one to the next: those of one, where they lie behind
+// each other, or of two, anything.
+struct Stretch {
+  int32_t pixel, vectors, apart;
+};
+
+// Parts of a row of a map, none longer than what is computed together.
+inline void convolve_stretches(const Frame& frame, const ProgramStep& step, int64_t y,
+                               const Stretch* stretches, int64_t count) {
+  const int64_t down = prepare_blocks(frame, step, y, frame.computed(step.result) / lanes<Wide>());
+  for (int64_t i = 0; i < count; ++i) {
+    const Stretch now = stretches[i];
+    const Stretch next = i + 1 < count ? stretches[i + 1] : Stretch{};
+    for (int64_t v = 0; v < next.vectors; ++v) {
+      const int64_t first = next.pixel + v * next.apart;
+      fetch_chunk(frame, step, down, y, first, first + lanes<Wide>());
+    }
+    for (int64_t b = 0; b < step.num_blocks; ++b) {
+      frame.rows[b].convolve_at(now.pixel, now.vectors, now.apart);
+    }
   }
 }
 

@@ -36,6 +36,94 @@ void read_row_of(const RunProgramArgs& args, const Frame& frame, int64_t image, 
   clear_margins(frame, 0, y);
 }
 
+// The first pixel from x on, of those before `end`, that no patch of the cover holds; or `end`.
+int64_t next_open(const ProgramCover& cover, int64_t image, int64_t y, int64_t x, int64_t end) {
+  if (cover.cells == nullptr) return x;
+  const int64_t p = cover.patch_size;
+  const uint8_t* row = cover.cells + (image * cover.rows + y / p) * cover.cols;
+  while (x < end && row[x / p] != 0) x = (x / p + 1) * p;
+  return x < end ? x : end;
+}
+
+// The first pixel from x on, of those before `end`, that a patch of the cover holds; or `end`.
+int64_t next_covered(const ProgramCover& cover, int64_t image, int64_t y, int64_t x, int64_t end) {
+  const int64_t p = cover.patch_size;
+  const uint8_t* row = cover.cells + (image * cover.rows + y / p) * cover.cols;
+  while (x < end && row[x / p] == 0) x = (x / p + 1) * p;
+  return x < end ? x : end;
+}
+
+// Stretches that hold every open pixel of a row, and what they cost: two vectors together less than
+// one and one, wherever they lie, a little more where they are not neighbours.
+class OpenRow {
+ public:
+  OpenRow(const RunProgramArgs& args, const Frame& frame, int64_t begin, int64_t chunk)
+      : cover_(args.cover),
+        begin_(begin),
+        computed_(frame.computed(frame.program.result.value)),
+        chunk_(chunk),
+        stretches_(reinterpret_cast<Stretch*>(frame.memory + args.stretches)) {}
+
+  // Whether that takes less time than the whole row.
+  bool list(const ProgramTile& tile, int64_t y) {
+    cost_ = count_ = 0;
+    alone_ = nullptr;
+    for (int64_t x = tile.left; x < tile.right;) {
+      x = next_open(cover_, tile.image, y, x, tile.right);
+      const int64_t end = next_covered(cover_, tile.image, y, x, tile.right);
+      while (x < end) {
+        x += add(x, (end - x + kLanes - 1) / kLanes) * kLanes;
+        if (cost_ >= computed_ / kLanes * kPair / 2) return false;
+      }
+    }
+    return true;
+  }
+
+  const Stretch* stretches() const { return stretches_; }
+  int64_t count() const { return count_; }
+
+ private:
+  static constexpr int64_t kPair = 20, kApart = 24, kSingle = 13;
+
+  // From column x on, as many vectors as are wanted and come together; how many that are.
+  int64_t add(int64_t x, int64_t wanted) {
+    int64_t vectors = wanted < chunk_ ? wanted : chunk_;
+    if (vectors > 1) vectors -= vectors % 2;
+    const int64_t last = computed_ - vectors * kLanes;  // none ends behind the row
+    const int64_t pixel = x - begin_ < last ? x - begin_ : last;
+    if (vectors == 1 && alone_ != nullptr) {
+      alone_->vectors = 2;
+      alone_->apart = static_cast<int32_t>(pixel - alone_->pixel);
+      alone_ = nullptr;
+      cost_ += kApart - kSingle;
+      return 1;
+    }
+    Stretch& made = stretches_[count_++];
+    made = {static_cast<int32_t>(pixel), static_cast<int32_t>(vectors), kLanes};
+    if (vectors == 1) alone_ = &made;
+    cost_ += vectors == 1 ? kSingle : vectors / 2 * kPair;
+    return vectors;
+  }
+
+  const ProgramCover& cover_;
+  int64_t begin_, computed_, chunk_, cost_ = 0, count_ = 0;
+  Stretch* stretches_;
+  Stretch* alone_ = nullptr;  // a vector that waits for another
+};
+
+// The last step, which makes what is written: only what is not covered, where that saves time.
+void compute_open(const RunProgramArgs& args, const Frame& frame, const ProgramTile& tile,
+                  const ProgramStep& step, int64_t y, int64_t begin) {
+  if (args.cover.cells != nullptr && step.kind == StepKind::kConv) {
+    const int64_t chunk = vectors_together(frame.program.blocks[step.blocks]);
+    OpenRow row(args, frame, begin, chunk);
+    if (row.list(tile, y)) {
+      return convolve_stretches(frame, step, y, row.stretches(), row.count());
+    }
+  }
+  compute_row(frame, step, y);
+}
+
 // Row y of a tile, whose columns are computed from `begin` on.
 void write_row_of(const RunProgramArgs& args, const Frame& frame, const ProgramTile& tile,
                   int64_t y, int64_t begin) {
@@ -58,16 +146,20 @@ void write_row_of(const RunProgramArgs& args, const Frame& frame, const ProgramT
       }
       const bool direct = out.dtype == DType::kFloat32 && planes.step == 4;
       for (int64_t x = 0; x < width; x += kLanes) {
+        const int64_t end = width < x + kLanes ? width : x + kLanes;
+        const int64_t open =
+            next_open(args.cover, tile.image, y, tile.left + x, tile.left + end) - tile.left;
+        if (open == end) continue;
+        const float* lines[kMostColours];
+        for (int64_t j = 0; j < planes.count; ++j) lines[j] = channels[j] + x;
         char* at = to + x * result.factor * out.pixel;
         // Straight to the image where as many pixels follow in the row: lanes write beyond theirs.
         const bool inside = direct && x + 2 * kLanes <= width;
         float* pixels = inside ? reinterpret_cast<float*>(at) : scratch;
-        gather_lanes(channels, planes.count, pixels, planes.count);
+        gather_lanes(lines, planes.count, pixels, planes.count);
         if (!inside) {
-          const int64_t count = width - x < kLanes ? width - x : kLanes;
-          write_elements(scratch, count * planes.count, at, out.dtype, planes.step);
+          write_elements(scratch, (end - x) * planes.count, at, out.dtype, planes.step);
         }
-        for (int64_t j = 0; j < planes.count; ++j) channels[j] += kLanes;
       }
     }
   }
@@ -100,7 +192,12 @@ void run_tile(const RunProgramArgs& args, const Frame& frame, const ProgramTile&
     for (int64_t s = 0; s < program.num_steps; ++s) {
       const ProgramStep& step = program.steps[s];
       const int64_t y = tick - args.delays[step.result];
-      if (wanted(step.result, y)) compute_row(frame, step, y);
+      if (!wanted(step.result, y)) continue;
+      if (s + 1 == program.num_steps && step.result == program.result.value) {
+        compute_open(args, frame, tile, step, y, left);
+      } else {
+        compute_row(frame, step, y);
+      }
     }
     const int64_t y = tick - delay;
     if (y >= tile.top && y < tile.bottom) write_row_of(args, frame, tile, y, left);

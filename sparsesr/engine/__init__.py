@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .execution import (
     EXECUTORS,
+    Covered,
     PatchPlan,
     executor,
     plan_patches,
@@ -18,6 +19,7 @@ from .steps import Steps, UnlowerableError, Value
 
 __all__ = [
     "EXECUTORS",
+    "Covered",
     "Lowered",
     "PatchPlan",
     "Steps",

@@ -46,11 +46,26 @@ def executor() -> str:
     return name
 
 
-def run(module: nn.Module, x: Tensor, method: str = "forward") -> Any:
+@dataclass(frozen=True)
+class Covered:
+    """Patches of a map that will be written over, so that nobody reads what is made of them.
+
+    Attributes:
+        index: patches [N, k] int32. patch_size: in pixels of the map.
+    """
+
+    index: Tensor
+    patch_size: int
+
+
+def run(
+    module: nn.Module, x: Tensor, method: str = "forward", covered: Covered | None = None
+) -> Any:
     """``module(x)``, or another method of it, by its program where that is allowed.
 
     Args:
         module: of one input and one output. x: map [N, C, H, W]. method: its name.
+        covered: what need not be computed, and may be left undefined, of the result.
 
     Raises:
         ValueError: SPARSESR_EXECUTOR is not known.
@@ -62,7 +77,10 @@ def run(module: nn.Module, x: Tensor, method: str = "forward") -> Any:
     if not torch.compiler.is_compiling():
         found = _map_program(module, x, method)
         if not isinstance(found, str):
-            return ops.run_program(x, found[1], found[0])
+            text, weights = found
+            if covered is None:
+                return ops.run_program(x, weights, text)
+            return ops.run_program(x, weights, text, covered.index, covered.patch_size)
     return module(x) if method == "forward" else getattr(module, method)(x)
 
 

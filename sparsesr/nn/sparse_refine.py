@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +127,8 @@ class SparseRefine(nn.Module):
             count = gh * gw
         else:
             count = effective_k(k, budget, gh, gw, self.k)
+        if count > 0 and not return_details and self._coarse_may_wait():
+            return self._refine_around(lr, count, order, generator)
         coarse, feature = self.coarse_and_feature(lr)
         scored = selects_patches(self) and (count > 0 or return_details)
         mask = self.score(feature) if scored else None
@@ -149,6 +152,26 @@ class SparseRefine(nn.Module):
             )
         sr = self.paste(coarse, self.refine(patches), index, inplace=not return_details)
         return RefineOutput(sr, coarse, mask, index) if return_details else sr
+
+    def _coarse_may_wait(self) -> bool:
+        """Whether the coarse image can be made after patches were chosen, and only around them."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        in_two_steps: Callable[[], bool] | None = getattr(self.base, "in_two_steps", None)
+        return selects_patches(self) and in_two_steps is not None and in_two_steps()
+
+    def _refine_around(
+        self, lr: Tensor, count: int, order: str, generator: torch.Generator | None
+    ) -> Tensor:
+        """As ``forward``; the coarse image is undefined under the patches until they are pasted."""
+        base: Any = self.base
+        feature = engine.run(base, lr, "features")
+        index = self.select(self.score(feature), count, order, generator)
+        coarse = base.upsample(lr, feature, engine.Covered(index, self.patch_size))
+        plan = self.plan(coarse, feature)
+        if plan is not None:
+            return plan.refine_(coarse, feature, index)
+        return self.paste(coarse, self.refine_selected(feature, index), index, inplace=True)
 
     # The stages one by one, for profiling, tiling and training.
 

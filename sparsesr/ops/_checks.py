@@ -25,16 +25,17 @@ def check_map(op: str, name: str, x: object, layout: str = "[B,C,H,W]") -> Tenso
     return x
 
 
-def check_index(op: str, index: object, x: Tensor, batch: int) -> Tensor:
+def check_index(op: str, index: object, x: Tensor, batch: int, name: str = "index") -> Tensor:
     """Patch indices [B, k] int32 on the device of ``x``."""
     if not isinstance(index, Tensor):
-        raise TypeError(f"{op}: expected index [B,k] as a tensor, got {type(index).__name__}")
+        raise TypeError(f"{op}: expected {name} [B,k] as a tensor, got {type(index).__name__}")
     if index.dtype != torch.int32 or index.device != x.device:
         raise TypeError(
-            f"{op}: expected index [B,k] int32 on {x.device}, got {_dtype(index)} on {index.device}"
+            f"{op}: expected {name} [B,k] int32 on {x.device}, "
+            f"got {_dtype(index)} on {index.device}"
         )
     if index.dim() != 2 or index.shape[0] != batch:
-        raise ValueError(f"{op}: expected index [{batch},k], got shape {tuple(index.shape)}")
+        raise ValueError(f"{op}: expected {name} [{batch},k], got shape {tuple(index.shape)}")
     return index
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -37,19 +38,22 @@ def run_program(
     x: Tensor,  # [N, C, H, W]
     weights: Sequence[Tensor],
     program: str,
+    covered: Tensor | None = None,  # [N, k] int32
+    patch_size: int = 1,
 ) -> Tensor:
     """The result of a program; sums are float32.
 
     A program whose values are not all of the size of the input cannot be streamed: step by step
     then, in plain torch, unless this backend was asked for by name.
     """
-    if (why := map_obstacle(parse_program(program), [tuple(w.shape) for w in weights])) is not None:
+    if (why := _why_not_streamed(program, tuple(tuple(w.shape) for w in weights))) is not None:
         if requested_backend() == "cpu":
             raise RuntimeError(
                 f"run_program: backend 'cpu' streams a map row by row, and {why}; use 'auto', or "
                 "'reference'"
             )
         return reference.run_program(x, weights, program)
+    covered = None if covered is None else covered.contiguous()  # held: a view is but an address
     height, width = x.shape[2], x.shape[3]
     assembled = _assembled(weights, program, (x.shape[1], 1, 1), is_map=True)
     channels, factor, _ = assembled.made
@@ -58,6 +62,8 @@ def run_program(
         _view("run_program", "x", x),
         assembled.tables_of_map(height, width),
         _view("run_program", "weights", assembled.constants),
+        None if covered is None else _view("run_program", "covered", covered),
+        patch_size,
         _view("run_program", "out", out),
         torch.get_num_threads(),
     )
@@ -109,6 +115,11 @@ class Assembled(NamedTuple):
         count = len(values) // 4
         values[1::4], values[2::4] = array("q", [height] * count), array("q", [width] * count)
         return (values.tobytes(), *self.tables[1:])
+
+
+@lru_cache(maxsize=256)
+def _why_not_streamed(text: str, shapes: tuple[tuple[int, ...], ...]) -> str | None:
+    return map_obstacle(parse_program(text), shapes)
 
 
 _kept = Cache()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._checks import check_map, check_same
+from ._checks import check_index, check_int, check_map, check_same
 from ._layout import empty_like_format
 from ._library import define
 from ._program import Shape, parse_program, value_shapes
@@ -19,6 +19,8 @@ def run_program(
     x: Tensor,  # [N, C, H, W]
     weights: Sequence[Tensor],
     program: str,
+    covered: Tensor | None = None,  # [N, k]
+    patch_size: int = 1,
 ) -> Tensor:
     """The result of a program (``sparsesr.ops.PROGRAMS`` tells what that is) for the map ``x``.
 
@@ -28,13 +30,17 @@ def run_program(
         x: map [N, C, H, W], float32, bfloat16, float16 or float64; NCHW or channels_last.
         weights: the parameters that the program names, dtype and device of ``x``.
         program: its text.
+        covered: patches [N, k] int32 of the grid on ``x`` that will be written over: their pixels
+            of the result are unspecified, and need not be computed.
+        patch_size: side of these patches in pixels of ``x``, >= 1.
 
     Returns:
         [N, C', H', W'] in the memory format of ``x``.
 
     Raises:
         TypeError: a wrong type, dtype or device.
-        ValueError: not a program, too few parameters, or a step that does not fit what it reads.
+        ValueError: not a program, too few parameters, a step that does not fit what it reads, or
+            (on the CPU) an index outside the grid.
 
     Example:
         >>> text = "v1 = conv v0 weight=0 pad=1 act=relu\\nreturn v1"
@@ -46,7 +52,10 @@ def run_program(
     weights = check_program(
         "run_program", x, weights, program, (x.shape[1], x.shape[2], x.shape[3])
     )
-    return torch.ops.sparsesr.run_program.default(x, weights, program)
+    if covered is not None:
+        check_index("run_program", covered, x, x.shape[0], "covered")
+    patch_size = check_int("run_program", "patch_size", patch_size, 1)
+    return torch.ops.sparsesr.run_program.default(x, weights, program, covered, patch_size)
 
 
 def check_program(
@@ -82,11 +91,17 @@ def result_shape(op: str, weights: Sequence[Tensor], program: str, shape: Shape)
     return value_shapes(parsed, [tuple(w.shape) for w in weights], shape)[parsed.result]
 
 
-def _fake(x: Tensor, weights: list[Tensor], program: str) -> Tensor:
+def _fake(
+    x: Tensor, weights: list[Tensor], program: str, covered: Tensor | None, patch_size: int
+) -> Tensor:
     shape = (x.shape[1], x.shape[2], x.shape[3])
     made = result_shape("run_program", weights, program, shape)
     return empty_like_format((x.shape[0], *made), x)
 
 
-define("run_program(Tensor x, Tensor[] weights, str program) -> Tensor", _fake)
+define(
+    "run_program(Tensor x, Tensor[] weights, str program, Tensor? covered, SymInt patch_size)"
+    " -> Tensor",
+    _fake,
+)
 define_recomputed_autograd("run_program", _formula)

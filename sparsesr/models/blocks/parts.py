@@ -32,12 +32,23 @@ class BaseNet(nn.Module):
     def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Coarse image and feature map."""
         feature = engine.run(self, lr, "features")
-        coarse = engine.run(self.upsampler, feature)
+        return self.upsample(lr, feature), feature
+
+    def in_two_steps(self) -> bool:
+        """Whether ``features`` and ``upsample`` one after the other do what a call would do."""
+        plain = type(self).forward is BaseNet.forward and "forward" not in self.__dict__
+        return plain and not (self._forward_hooks or self._forward_pre_hooks)
+
+    def upsample(
+        self, lr: Tensor, feature: Tensor, covered: engine.Covered | None = None
+    ) -> Tensor:
+        """The coarse image [B,3,sH,sW]; patches that are ``covered`` may be left undefined."""
+        coarse: Tensor = engine.run(self.upsampler, feature, covered=covered)
         if self.image_skip:
             coarse = coarse + F.interpolate(
                 lr, scale_factor=float(self.scale), mode="bilinear", align_corners=False
             )
-        return coarse, feature
+        return coarse
 
 
 class HaloTrimming(nn.Module):

@@ -15,8 +15,10 @@ def run_program(
     x: Tensor,  # [N, C, H, W]
     weights: Sequence[Tensor],
     program: str,
+    covered: Tensor | None = None,
+    patch_size: int = 1,
 ) -> Tensor:
-    """The result of the program for ``x``."""
+    """The result of the program for ``x``, what is covered too."""
     parsed = parse_program(program)
     last = parsed.last_uses()
     values = {0: x}
