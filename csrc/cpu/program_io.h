@@ -81,10 +81,11 @@ inline void read_pixels(const char* const (&from)[lanes<Wide>()], const ProgramI
   }
 }
 
-// One vector of each of `count` channels becomes, for every lane, `count` values side by side; up
-// to a vector of zeros behind them. Later lanes may follow at once (pitch = count): what is written
+// One vector of each of `count` channels becomes, for every lane, `count` values side by side at
+// to(lane); up to a vector of zeros behind them. Later lanes may follow at once: what is written
 // too much there is overwritten by what comes after it, the last channels go first.
-inline void gather_lanes(const float* const* channels, int64_t count, float* to, int64_t pitch) {
+template <class To>
+inline void gather_lanes(const float* const* channels, int64_t count, To to) {
   constexpr int64_t kLanes = lanes<Wide>();
   for (int64_t j = (count - 1) / kLanes * kLanes; j >= 0; j -= kLanes) {
     Wide rows[kLanes];
@@ -94,7 +95,7 @@ inline void gather_lanes(const float* const* channels, int64_t count, float* to,
     }
     transpose(rows);
 #pragma GCC unroll 16
-    for (int64_t l = 0; l < kLanes; ++l) store(to + l * pitch + j, rows[l]);
+    for (int64_t l = 0; l < kLanes; ++l) store(to(l) + j, rows[l]);
   }
 }
 

@@ -156,7 +156,7 @@ void write_row_of(const RunProgramArgs& args, const Frame& frame, const ProgramT
         // Straight to the image where as many pixels follow in the row: lanes write beyond theirs.
         const bool inside = direct && x + 2 * kLanes <= width;
         float* pixels = inside ? reinterpret_cast<float*>(at) : scratch;
-        gather_lanes(lines, planes.count, pixels, planes.count);
+        gather_lanes(lines, planes.count, [&](int64_t l) { return pixels + l * planes.count; });
         if (!inside) {
           write_elements(scratch, (end - x) * planes.count, at, out.dtype, planes.step);
         }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesr
-from sparsesr import MaskPredictor, SparseRefine, engine
+from sparsesr import MaskPredictor, SparseRefine, engine, ops
 from sparsesr.engine import cache, execution
 
 VARIABLE = "SPARSESR_EXECUTOR"
@@ -80,6 +80,55 @@ def test_details(calls: list) -> None:
     assert torch.equal(out.index, expected.index)
     torch.testing.assert_close(out.sr, expected.sr, rtol=1e-11, atol=1e-12)
     assert calls.count("refine_patches_") == 2
+
+
+def test_the_coarse_image_is_made_around_the_patches(
+    calls: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    covered: list[Any] = []
+    run_program = ops.run_program
+
+    def recorded(*args: Any) -> Tensor:
+        covered.extend(args[3:4])
+        return run_program(*args)
+
+    monkeypatch.setattr(ops, "run_program", recorded)
+    for form in ("mga", "mga-light"):
+        net, lr = _net(form=form), _image(9, 10)
+        covered.clear()
+        with torch.no_grad():
+            chosen = net(lr, k=3, return_details=True)
+            assert covered == []  # the coarse image is asked for
+            torch.testing.assert_close(net(lr, k=3), chosen.sr, rtol=0, atol=0)
+            assert [c.tolist() for c in covered] == [chosen.index.tolist()]
+        covered.clear()
+        for parameter in net.parameters():
+            parameter.requires_grad_(False)
+        net(lr, k=3)  # grad mode is on, and somebody may want the gradient of what they do with it
+        assert covered == []
+
+
+def test_a_base_that_is_watched_is_called(calls: list) -> None:
+    net, lr = _net(), _image(9, 10)
+    with torch.no_grad():
+        want = net(lr, k=3)
+        seen: list[str] = []
+        handle = net.base.register_forward_hook(lambda *_: seen.append("hook"))
+        assert torch.equal(net(lr, k=3), want)
+        handle.remove()
+        plain = net.base.forward
+        net.base.forward = lambda x: seen.append("instance") or plain(x)  # type: ignore[func-returns-value]
+        assert torch.equal(net(lr, k=3), want)
+        del net.base.forward
+
+        class Doubled(type(net.base)):  # type: ignore[misc]
+            def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+                coarse, feature = super().forward(lr)
+                return 2 * coarse, feature
+
+        net.base.__class__ = Doubled
+        assert not torch.equal(net(lr, k=3), want)
+    assert seen == ["hook", "instance"]
 
 
 def test_orders(calls: list) -> None:

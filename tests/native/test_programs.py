@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsesr.ops import _cpu_programs, _native, reference
+from sparsesr.ops import _cpu_programs, _native, patch_grid, reference
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ops"))
-from program_cases import NETS, Net
+from program_cases import NETS, Net, fsrcnn
 
 each_net = pytest.mark.parametrize("net", NETS, ids=str)
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -81,6 +82,35 @@ def test_maps_on_every_instruction_set(isa: str, width: int, nan_memory: None) -
         )
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("patch_size", [1, 3, 4, 8])
+def test_what_is_not_covered_keeps_its_bits(
+    isa: str, share: float, patch_size: int, nan_memory: None
+) -> None:
+    """A few pixels of a row, scattered, are computed in vectors that begin anywhere."""
+    rng = torch.Generator().manual_seed(4)
+    for net in (deep(2, 5), fsrcnn(12, 4, whole=True)):
+        for batch, height, width in ((1, 9, 230), (2, 5, 21), (3, 1, 1), (1, 6, 1500)):
+            x = torch.randn(batch, net.channels, height, width, generator=rng)
+            cells = math.prod(patch_grid(height, width, patch_size))
+            index = torch.stack(
+                [
+                    torch.randperm(cells, generator=rng)[: math.ceil(share * cells)]
+                    for _ in range(batch)
+                ]
+            )
+            for memory_format in FORMATS:
+                x = x.contiguous(memory_format=memory_format)
+                want = _native.run_program(x, net.weights, net.text)
+                got = _native.run_program(x, net.weights, net.text, index.int(), patch_size)
+                hidden = torch.zeros(batch, cells).scatter_(1, index, 1)
+                hidden = hidden.view(batch, 1, *patch_grid(height, width, patch_size))
+                side = patch_size * (want.shape[2] // height)
+                hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)
+                seen = (hidden[:, :, : want.shape[2], : want.shape[3]] == 0).expand_as(want)
+                assert torch.equal(got[seen], want[seen])
+
+
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["NCHW", "NHWC"])
 def test_strips_and_bands_change_no_bit(threads: None, memory_format: torch.memory_format) -> None:
     """Rings of a map this wide are cut in strips; several threads cut bands as well."""
@@ -107,6 +137,8 @@ def test_a_broken_table_is_refused(table: int) -> None:
     tables = list(whole.tables_of_map(4, 5))
     arguments = (
         _native._view("test", "weights", whole.constants),
+        None,
+        1,
         _native._view("test", "out", out),
         1,
     )

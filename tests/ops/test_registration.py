@@ -44,7 +44,7 @@ def _samples(layout: torch.memory_format, grad: bool) -> dict[str, tuple]:
         "masked_block": (x, kernels, collect, None, dense, pixels),
         "average_neighbors": (x, routed.class_map[:, :9, :14].contiguous(), 1, 1),
         "route_mlp": routed.flat(),
-        "run_program": (x, kernels, program),
+        "run_program": (x, kernels, program, None, 1),
         "refine_patches_": (x.detach().clone(), x.detach(), INDEX, fixed, valid, 4, 1),
     }
 

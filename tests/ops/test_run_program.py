@@ -12,7 +12,7 @@ from masked_cases import assert_close, require
 from program_cases import INPUTS, NETS, SINGLES, WHOLE, Net, Single, require_streamable
 
 from sparsesr import use_backend
-from sparsesr.ops import parse_program, reference, run_program
+from sparsesr.ops import parse_program, reference, run_program, scatter_patches
 from sparsesr.ops._program import map_obstacle, value_shapes
 
 DTYPES = pytest.mark.parametrize(
@@ -61,6 +61,36 @@ def test_every_layout(backend: str, device: torch.device, net: Net) -> None:
     for name, view in oracle.layouts(x.to(device)).items():
         got = run_program(view, spread, net.text)
         assert_close(got, exact, plain, name)
+
+
+def test_covered_patches(backend: str, device: torch.device) -> None:
+    """Whatever lies under them, the rest is as it would be."""
+    require(backend, "run_program")
+    net = WHOLE[0]
+    x = _x(2, net.channels, 10, 33).to(device)
+    weights = [w.to(device) for w in net.weights]
+    index = torch.tensor([[0, 1, 5, 26], [8, 12, 13, 14]], dtype=torch.int32, device=device)
+    want = run_program(x, weights, net.text)
+    got = run_program(x, weights, net.text, index, 4)
+    patches = torch.zeros(2, want.shape[1], 8, 8, device=device).repeat_interleave(4, 0)
+    assert torch.equal(
+        scatter_patches(got, patches, index, 8), scatter_patches(want, patches, index, 8)
+    )
+
+
+def test_covered_patches_lie_on_the_grid() -> None:
+    net, x = WHOLE[0], _x(1, WHOLE[0].channels, 8, 8)
+    for index, error, message in (
+        (torch.tensor([[4]], dtype=torch.int32), ValueError, "4"),
+        (torch.tensor([[-1]], dtype=torch.int32), ValueError, "-1"),
+        (torch.tensor([[0]]), TypeError, "covered .*int32"),
+        (torch.tensor([0], dtype=torch.int32), ValueError, "covered"),
+        (torch.zeros(2, 1, dtype=torch.int32), ValueError, "covered"),
+    ):
+        with use_backend("cpu"), pytest.raises(error, match=message):
+            run_program(x, net.weights, net.text, index, 4)
+    with pytest.raises(ValueError, match="patch_size >= 1"):
+        run_program(x, net.weights, net.text, torch.zeros(1, 1, dtype=torch.int32), 0)
 
 
 def test_an_empty_batch(backend: str, device: torch.device) -> None:
