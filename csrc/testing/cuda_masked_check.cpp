@@ -9,9 +9,8 @@
 #include <vector>
 
 #include "common/checks.h"
-#include "cpu/scalar.h"
 #include "cuda/ops.h"
-#include "testing/check_tensors.h"
+#include "testing/elements.h"
 
 namespace sparsesr {
 namespace check {
@@ -34,36 +33,6 @@ struct Map {
   }
 };
 
-double rounded(double value, DType dtype) {
-  const auto single = static_cast<float>(value);
-  if (dtype == DType::kFloat16) {
-    return SPARSESR_ISA::Half::load(SPARSESR_ISA::Half::store(single));
-  }
-  if (dtype == DType::kBFloat16) {
-    return SPARSESR_ISA::BFloat16::load(SPARSESR_ISA::BFloat16::store(single));
-  }
-  return single;
-}
-
-void write_element(const TensorView& view, int64_t offset, double value) {
-  const auto single = static_cast<float>(value);
-  switch (view.dtype) {
-    case DType::kFloat16:
-      static_cast<SPARSESR_ISA::Half*>(view.data)[offset] = SPARSESR_ISA::Half::store(single);
-      return;
-    case DType::kBFloat16:
-      static_cast<SPARSESR_ISA::BFloat16*>(view.data)[offset] =
-          SPARSESR_ISA::BFloat16::store(single);
-      return;
-    case DType::kBool:
-      static_cast<uint8_t*>(view.data)[offset] = value != 0;
-      return;
-    default:
-      static_cast<float*>(view.data)[offset] = single;
-  }
-}
-
-// The map in a tensor of this type and layout.
 Tensor tensor_of(const Map& map, DType dtype, Layout layout) {
   Tensor tensor(dtype, {map.images, map.channels, map.height, map.width}, layout);
   const int64_t* strides = tensor.view.strides;
@@ -77,14 +46,6 @@ Tensor tensor_of(const Map& map, DType dtype, Layout layout) {
         }
       }
     }
-  }
-  return tensor;
-}
-
-Tensor tensor_of(const std::vector<double>& values, std::vector<int64_t> sizes, DType dtype) {
-  Tensor tensor(dtype, std::move(sizes));
-  for (size_t i = 0; i < values.size(); ++i) {
-    write_element(tensor.view, static_cast<int64_t>(i), values[i]);
   }
   return tensor;
 }
@@ -172,7 +133,7 @@ Tensor packed_filter(const Convolution& c, const std::vector<double>& weights, D
       }
     }
   }
-  return tensor_of(packed, {taps, rows, cols}, dtype);
+  return flat_tensor(packed, {taps, rows, cols}, dtype);
 }
 
 void check_conv2d(const Convolution& c, DType dtype, Layout layout, Mask kind, uint64_t seed) {
@@ -192,7 +153,7 @@ void check_conv2d(const Convolution& c, DType dtype, Layout layout, Mask kind, u
     return rounded(sum, dtype);
   });
   const Tensor x_tensor = tensor_of(x, dtype, layout), filter = packed_filter(c, weights, dtype);
-  const Tensor offsets = tensor_of(bias, {static_cast<int64_t>(bias.size())}, dtype);
+  const Tensor offsets = flat_tensor(bias, {static_cast<int64_t>(bias.size())}, dtype);
   const Tensor active = tensor_of(mask, DType::kBool, Layout::kCropped);
   const Tensor got = tensor_of(Map(c.images, c.outputs, c.height, c.width), dtype, layout);
   cuda::masked_conv2d(x_tensor.view, filter.view, offsets.view, active.view, got.view, c.side,
@@ -288,10 +249,10 @@ void check_block(const Block& k, DType dtype, Layout layout, Mask kind, uint64_t
   const BlockInputs in = inputs_of(k, kind, seed);
   const auto layers = static_cast<int64_t>(k.dense.size());
   const Tensor x = tensor_of(in.x, dtype, layout);
-  const Tensor weights = tensor_of(in.weights, {layers, k.channels, k.channels, 3, 3}, dtype);
-  const Tensor collect = tensor_of(in.collect, {k.outputs, layers * k.channels}, dtype);
-  const Tensor bias = tensor_of(in.bias, {static_cast<int64_t>(in.bias.size())}, dtype);
-  const Tensor dense = tensor_of(in.dense, {layers, k.channels}, DType::kBool);
+  const Tensor weights = flat_tensor(in.weights, {layers, k.channels, k.channels, 3, 3}, dtype);
+  const Tensor collect = flat_tensor(in.collect, {k.outputs, layers * k.channels}, dtype);
+  const Tensor bias = flat_tensor(in.bias, {static_cast<int64_t>(in.bias.size())}, dtype);
+  const Tensor dense = flat_tensor(in.dense, {layers, k.channels}, DType::kBool);
   const Tensor mask = tensor_of(in.mask, DType::kBool, Layout::kCropped);
   const Tensor packed(DType::kInt32,
                       {cuda::masked_block_packed(layers, k.channels, k.outputs, dtype)});

@@ -12,10 +12,9 @@
 #include <vector>
 
 #include "common/checks.h"
-#include "cpu/scalar.h"
 #include "cuda/route_kernels.h"
 #include "cuda/route_ops.h"
-#include "testing/check_tensors.h"
+#include "testing/elements.h"
 
 namespace sparsesr {
 namespace check {
@@ -23,24 +22,6 @@ namespace {
 
 using Random = std::mt19937_64;
 using Numbers = std::vector<double>;
-
-void write_element(const TensorView& view, int64_t offset, double value) {
-  const auto single = static_cast<float>(value);
-  switch (view.dtype) {
-    case DType::kFloat16:
-      static_cast<SPARSESR_ISA::Half*>(view.data)[offset] = SPARSESR_ISA::Half::store(single);
-      return;
-    case DType::kBFloat16:
-      static_cast<SPARSESR_ISA::BFloat16*>(view.data)[offset] =
-          SPARSESR_ISA::BFloat16::store(single);
-      return;
-    case DType::kUInt8:
-      static_cast<uint8_t*>(view.data)[offset] = static_cast<uint8_t>(value);
-      return;
-    default:
-      static_cast<float*>(view.data)[offset] = single;
-  }
-}
 
 // Rows of numbers.
 struct Matrix {
@@ -75,14 +56,6 @@ Tensor tensor_of(const Map& map, DType dtype, Layout layout) {
       rest /= tensor.view.sizes[d];
     }
     write_element(tensor.view, offset, map.values[i]);
-  }
-  return tensor;
-}
-
-Tensor tensor_of(const Numbers& values, std::vector<int64_t> sizes, DType dtype) {
-  Tensor tensor(dtype, std::move(sizes));
-  for (size_t i = 0; i < values.size(); ++i) {
-    write_element(tensor.view, static_cast<int64_t>(i), values[i]);
   }
   return tensor;
 }
@@ -134,7 +107,7 @@ Tensor pack_weights(const Mlp& mlp, DType dtype) {
   Numbers packed;
   for (const Matrix& weights : mlp.weights) pack_layer(weights, dtype, packed);
   const auto size = static_cast<int64_t>(packed.size());
-  return tensor_of(packed, {size}, dtype);
+  return flat_tensor(packed, {size}, dtype);
 }
 
 Tensor pack_biases(const Mlp& mlp) {
@@ -144,7 +117,7 @@ Tensor pack_biases(const Mlp& mlp) {
     packed.resize(whole(static_cast<int64_t>(packed.size())));
   }
   const auto size = static_cast<int64_t>(packed.size());
-  return tensor_of(packed, {size}, DType::kFloat32);
+  return flat_tensor(packed, {size}, DType::kFloat32);
 }
 
 Tensor pack_table(const Matrix& table, DType dtype) {
@@ -152,7 +125,7 @@ Tensor pack_table(const Matrix& table, DType dtype) {
   for (int64_t r = 0; r < table.rows; ++r) {
     for (int64_t c = 0; c < table.cols; ++c) padded.at(r, c) = table.at(r, c);
   }
-  return tensor_of(padded.values, {padded.rows, padded.cols}, dtype);
+  return flat_tensor(padded.values, {padded.rows, padded.cols}, dtype);
 }
 
 enum class Classes { kNoMap, kRandom, kAllLast, kOnePixel, kNone };
@@ -332,9 +305,10 @@ void check_route(Case& c) {
   }
   const Tensor feature = tensor_of(c.feature, c.dtype, c.layout);
   const Tensor image = tensor_of(c.image, c.dtype, c.layout);
-  const Tensor rows = tensor_of(c.rows, {s.height}, DType::kFloat32);
-  const Tensor cols = tensor_of(c.cols, {s.width}, DType::kFloat32);
-  const Tensor classes = tensor_of(c.class_map.values, {s.batch, s.height, s.width}, DType::kUInt8);
+  const Tensor rows = flat_tensor(c.rows, {s.height}, DType::kFloat32);
+  const Tensor cols = flat_tensor(c.cols, {s.width}, DType::kFloat32);
+  const Tensor classes =
+      flat_tensor(c.class_map.values, {s.batch, s.height, s.width}, DType::kUInt8);
   const Tensor workspace(
       DType::kInt32,
       {cuda::route_mlp_workspace(c.dtype, s.batch * s.h * s.w, s.batch * s.height * s.width,

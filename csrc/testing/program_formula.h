@@ -9,9 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cpu/scalar.h"
 #include "cuda/program_plan.h"
-#include "testing/check_tensors.h"
+#include "testing/elements.h"
 
 namespace sparsesr {
 namespace check {
@@ -20,45 +19,6 @@ using Numbers = std::vector<double>;
 using cuda::PatchProgram;
 using cuda::ProgramStep;
 using cuda::Sizes;
-
-// --- numbers in tensors
-
-inline double rounded(DType dtype, double value) {
-  const auto single = static_cast<float>(value);
-  if (dtype == DType::kFloat16) return SPARSESR_ISA::Half::load(SPARSESR_ISA::Half::store(single));
-  if (dtype == DType::kBFloat16) {
-    return SPARSESR_ISA::BFloat16::load(SPARSESR_ISA::BFloat16::store(single));
-  }
-  return single;
-}
-
-inline void write_element(const TensorView& view, int64_t offset, double value) {
-  const auto single = static_cast<float>(value);
-  switch (view.dtype) {
-    case DType::kFloat16:
-      static_cast<SPARSESR_ISA::Half*>(view.data)[offset] = SPARSESR_ISA::Half::store(single);
-      return;
-    case DType::kBFloat16:
-      static_cast<SPARSESR_ISA::BFloat16*>(view.data)[offset] =
-          SPARSESR_ISA::BFloat16::store(single);
-      return;
-    case DType::kInt32:
-      static_cast<int32_t*>(view.data)[offset] = static_cast<int32_t>(value);
-      return;
-    default:
-      static_cast<float*>(view.data)[offset] = single;
-  }
-}
-
-inline double read_element(const TensorView& view, int64_t offset) {
-  if (view.dtype == DType::kFloat16) {
-    return SPARSESR_ISA::Half::load(static_cast<SPARSESR_ISA::Half*>(view.data)[offset]);
-  }
-  if (view.dtype == DType::kBFloat16) {
-    return SPARSESR_ISA::BFloat16::load(static_cast<SPARSESR_ISA::BFloat16*>(view.data)[offset]);
-  }
-  return static_cast<float*>(view.data)[offset];
-}
 
 // Plain [channels][height][width].
 struct Map {
@@ -91,11 +51,7 @@ void for_each(const TensorView& view, const Visit& visit) {
 }
 
 inline Tensor vector_of(const Numbers& values, DType dtype) {
-  Tensor tensor(dtype, {static_cast<int64_t>(values.size())});
-  for (size_t i = 0; i < values.size(); ++i) {
-    write_element(tensor.view, static_cast<int64_t>(i), values[i]);
-  }
-  return tensor;
+  return flat_tensor(values, {static_cast<int64_t>(values.size())}, dtype);
 }
 
 // --- programs as text, in the words of sparsesr/ops/_program.py
@@ -298,7 +254,7 @@ inline std::vector<Map> run_formula(const PatchProgram& program,
           if (step.add >= 0) value += values[step.add].at(c, y, u);
           value = activated(program, weights, step, value, c);
           if (step.mul >= 0) value *= values[step.mul].at(c, y, u);
-          made.at(c, y, u) = keep ? value : rounded(dtype, value);
+          made.at(c, y, u) = keep ? value : rounded(value, dtype);
         }
       }
     }
