@@ -17,6 +17,7 @@ from .mask_predictor import MaskPredictor
 if TYPE_CHECKING:
     from .sparse_refine import SparseRefine
 
+_STREAMED = "program, streamed"
 _PROBE = (96, 96)  # LR rows and columns where the call gives none
 
 
@@ -60,9 +61,11 @@ def explain(layer: SparseRefine, lr_size: tuple[int, int] | None, k: int | None)
         lines += _told(stage, like.element_size())
     dense = _macs(_dense(layer.refine), (channels, *_dense_size(layer, size)), "forward")
     cells = ops.patch_grid(*size, layer.patch_size)
-    return "\n".join(
-        lines + _balance(layer, [s.macs for s in stages], refine.macs, dense, cells, size, k)
-    )
+    lines += _balance(layer, [s.macs for s in stages], refine.macs, dense, cells, size, k)
+    streamed = any(s.title.startswith("base upsampler") and s.executor == _STREAMED for s in stages)
+    if streamed and hasattr(layer.base, "in_two_steps"):
+        lines.insert(-1, "fewer where the coarse image can be left out under the patches")
+    return "\n".join(lines)
 
 
 def _told(stage: _Stage, width: int) -> list[str]:
@@ -110,7 +113,7 @@ def _map_stage(
         program, pixels = lowered.text, lowered.shape[1] * lowered.shape[2]
         facts = facts_of(lowered.program, lowered.weights, lowered.shape, pixels)
         refusal = engine.why_not_run(module, like.new_empty(1, channels, 8, 8), method)
-        executor = "program, streamed" if refusal is None else f"{executor} ({refusal})"
+        executor = _STREAMED if refusal is None else f"{executor} ({refusal})"
     return _Stage(f"{name} {type(module).__name__}", executor, program, facts, "pixel", macs)
 
 

@@ -158,7 +158,7 @@ class SparseRefine(nn.Module):
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
         in_two_steps: Callable[[], bool] | None = getattr(self.base, "in_two_steps", None)
-        return selects_patches(self) and in_two_steps is not None and in_two_steps()
+        return in_two_steps is not None and in_two_steps()
 
     def _refine_around(
         self, lr: Tensor, count: int, order: str, generator: torch.Generator | None
@@ -166,7 +166,10 @@ class SparseRefine(nn.Module):
         """As ``forward``; the coarse image is undefined under the patches until they are pasted."""
         base: Any = self.base
         feature = engine.run(base, lr, "features")
-        index = self.select(self.score(feature), count, order, generator)
+        if selects_patches(self):
+            index = self.select(self.score(feature), count, order, generator)
+        else:
+            index = self._every_patch(lr.shape[0], count, feature.device)
         coarse = base.upsample(lr, feature, engine.Covered(index, self.patch_size))
         plan = self.plan(coarse, feature)
         if plan is not None:
