@@ -6,6 +6,7 @@ from typing import Any
 
 import _engines
 import torch
+from _break_even import break_even
 from _executor import executor
 from _maps import LAYOUTS
 from _networks import (
@@ -128,37 +129,17 @@ def _report(
         f"fastest lean dense: eager torch {eager.name}; any other engine {anyone.name}; "
         f"ours {own_dense.name}; FMA peak {peak:.0f} GFLOP/s"
     )
-    table.notes += [
-        _break_even(contenders, seconds, (f"sparsesr {name}", layout), dense, rows * cols)
-        for name in EXECUTORS
-        for layout in LAYOUTS
-        for dense in (eager, own_dense)
-    ]
-
-
-def _break_even(
-    contenders: dict[str, Contender],
-    seconds: dict[str, float],
-    ours: tuple[str, str],  # engine, layout
-    dense: Contender,
-    patches: int,
-) -> str:
-    """Coverage at which ours takes as long as the dense network: time is a line in K."""
-    points = [c for c in contenders.values() if c.form == "mga" and (c.engine, c.layout) == ours]
-    ks = torch.tensor([[1.0, float(c.k or 0)] for c in points], dtype=torch.float64)
-    times = torch.tensor([[seconds[c.name]] for c in points], dtype=torch.float64)
-    fixed, slope = torch.linalg.lstsq(ks, times).solution[:, 0].tolist()
-    head = (
-        f"break-even, mga {' '.join(ours)}: {1e3 * fixed:.2f} ms + {1e6 * slope:.2f} us per patch; "
-    )
-    rival = f"the lean dense network of {dense.engine}"
-    room = seconds[dense.name] - fixed
-    if room <= 0:
-        return head + f"slower than {rival} at any coverage"
-    coverage = room / slope / patches if slope > 0 else float("inf")
-    if coverage >= 1:
-        return head + f"faster than {rival} at every coverage"
-    return head + f"as slow as {rival} at {100 * coverage:.1f}% coverage"
+    for name in EXECUTORS:
+        for layout in LAYOUTS:
+            ours = [
+                (c.k, seconds[c.name])
+                for c in contenders.values()
+                if (c.form, c.engine, c.layout) == ("mga", f"sparsesr {name}", layout) and c.k
+            ]
+            table.notes += [
+                break_even(f"mga sparsesr {name} {layout}", ours, rival, rows * cols)
+                for rival in ((d.engine, seconds[d.name]) for d in (eager, own_dense))
+            ]
 
 
 def bench_stages(bench: Bench) -> None:
