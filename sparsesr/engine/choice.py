@@ -1,7 +1,9 @@
 """Where a program is taken, of the places where it could be.
 
-EVIDENCE names the file of bench/results/ whose rows decided it. There is none yet, so every program
-that can run natively does.
+EVIDENCE names the file of bench/results/ whose rows decided it, on a CPU: Refine-Nets on patches
+were faster as programs than in torch at every coverage, and so were networks over maps. A wide
+convolution alone was not: there is nothing to fuse, and torch's own is a little faster. No GPU has
+been measured.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 
 from ..ops._program import Program, Shape, step_macs, value_shapes
 
-EVIDENCE: str | None = None
+EVIDENCE = "epyc-avx2-1thread-programs.json"
+_WIDE = 20_000  # multiply-adds a pixel: 48 channels from 48, 3x3
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def fused_patches(facts: Facts, device: str) -> bool:
 
 def stream_map(facts: Facts, device: str) -> bool:
     """Whether a network over a map runs as a program rather than module by module."""
-    return True
+    alone = facts.steps == 1 and facts.kinds == {"conv"}
+    return not (device == "cpu" and alone and facts.macs >= _WIDE)
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from pathlib import Path
 
 import _executor
 import _macs
 import _peak
 import _programs
+import bench_run_program
 import gather_once
 import pytest
 import torch
@@ -16,6 +19,7 @@ import torch.nn.functional as F
 from _networks import forms
 
 from sparsesr import create_model, ops
+from sparsesr.engine import choice
 from sparsesr.ops import _native
 
 PROGRAMS = {
@@ -144,3 +148,21 @@ def test_forms_of_a_family() -> None:
     with torch.no_grad():
         assert nets.light(torch.rand(1, 3, 9, 10), k=2).shape == (1, 3, 36, 40)
     assert set(nets.light.state_dict()) != set(nets.mga.state_dict())
+
+
+def test_the_choice_is_what_was_measured() -> None:
+    """Every program that was faster than torch is chosen, and none that was slower."""
+    results = Path(__file__).parents[2] / "bench" / "results" / choice.EVIDENCE
+    tables = json.loads(results.read_text(encoding="utf-8"))["tables"]
+    for row in tables["run_program"]["rows"]:
+        work = (bench_run_program.NETS | bench_run_program.STEPS)[row["what"]]
+        program = work.build(0)
+        shapes = tuple(tuple(w.shape) for w in program.weights)
+        parsed = ops.parse_program(program.text)
+        facts = choice.facts_of(parsed, shapes, (work.channels, 8, 8), pixels=64)
+        assert choice.stream_map(facts, "cpu") == (float(row["x torch"][:-1]) >= 1), row
+    patches = tables["refine_patches"]["rows"]
+    assert len(patches) == 15
+    assert all(
+        float(row["x chunked"][:-1]) > 1 and float(row["x layered"][:-1]) > 1 for row in patches
+    )
