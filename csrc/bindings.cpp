@@ -11,6 +11,7 @@
 #include "common/checks.h"
 #include "cpu/dispatch.h"
 #include "cpu/ops.h"
+#include "program_bindings.h"
 #ifdef SPARSESR_CUDA
 #include "cuda/ops.h"
 #include "cuda/program_ops.h"
@@ -24,64 +25,13 @@ namespace {
 
 // Raised whenever a signature below changes; sparsesr/ops/_native.py holds the number it was
 // written for.
-constexpr int kAbi = 8;
-
-bool read_extents(PyObject* tuple, int64_t* out, int rank) {
-  for (int d = 0; d < rank; ++d) {
-    out[d] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, d));
-    if (out[d] == -1 && PyErr_Occurred()) return false;
-  }
-  return true;
-}
-
-bool read_view(PyObject* source, sparsesr::TensorView& view) {
-  if (!PyTuple_Check(source) || PyTuple_GET_SIZE(source) != 5) return false;
-  PyObject* sizes = PyTuple_GET_ITEM(source, 3);
-  PyObject* strides = PyTuple_GET_ITEM(source, 4);
-  if (!PyTuple_Check(sizes) || !PyTuple_Check(strides)) return false;
-  const Py_ssize_t rank = PyTuple_GET_SIZE(sizes);
-  if (rank > sparsesr::TensorView::kMaxRank || PyTuple_GET_SIZE(strides) != rank) return false;
-  view.data = PyLong_AsVoidPtr(PyTuple_GET_ITEM(source, 0));
-  const long dtype = PyLong_AsLong(PyTuple_GET_ITEM(source, 1));
-  view.device = static_cast<int>(PyLong_AsLong(PyTuple_GET_ITEM(source, 2)));
-  if (PyErr_Occurred() || dtype < 0 || dtype >= sparsesr::kNumDTypes) return false;
-  view.dtype = static_cast<sparsesr::DType>(dtype);
-  view.rank = static_cast<int>(rank);
-  return read_extents(sizes, view.sizes, view.rank) &&
-         read_extents(strides, view.strides, view.rank);
-}
-
-}  // namespace
-
-namespace pybind11::detail {
-
-template <>
-struct type_caster<sparsesr::TensorView> {
-  PYBIND11_TYPE_CASTER(sparsesr::TensorView, const_name("tuple[int, int, int, tuple, tuple]"));
-
-  bool load(handle source, bool) {
-    const bool read = read_view(source.ptr(), value);
-    if (!read) PyErr_Clear();
-    return read;
-  }
-};
-
-}  // namespace pybind11::detail
-
-namespace {
+constexpr int kAbi = 9;
 
 using sparsesr::TensorView;
 namespace cpu = sparsesr::cpu;
 using ReleaseGil = py::call_guard<py::gil_scoped_release>;
 
 cpu::Reduce reduce_of(bool mean) { return mean ? cpu::Reduce::kMean : cpu::Reduce::kReplace; }
-
-// Bytes of the caller's, who keeps them until the call returns.
-using Tables = std::array<std::string_view, 6>;
-
-cpu::ProgramTables tables_of(const Tables& tables) {
-  return {tables[0], tables[1], tables[2], tables[3], tables[4], tables[5]};
-}
 
 void bind_cpu_ops(py::module_& m) {
   m.def("select_patches", &cpu::select_patches, ReleaseGil());
@@ -142,24 +92,7 @@ void bind_cpu_ops(py::module_& m) {
       },
       ReleaseGil());
   m.def("average_neighbors", &cpu::average_neighbors, ReleaseGil());
-  m.def("program_rule", &cpu::program_rule);
-  m.def(
-      "refine_patches",
-      [](const TensorView& canvas, const TensorView& feature, const TensorView& index,
-         const Tables& tables, const TensorView& constants, int64_t patch_size, int64_t halo,
-         int threads) {
-        cpu::refine_patches(canvas, feature, index, tables_of(tables), constants, patch_size, halo,
-                            threads);
-      },
-      ReleaseGil());
-  m.def(
-      "run_program",
-      [](const TensorView& x, const Tables& tables, const TensorView& constants,
-         const std::optional<TensorView>& cover, int64_t patch_size, const TensorView& out,
-         int threads) {
-        cpu::run_program(x, tables_of(tables), constants, cover, patch_size, out, threads);
-      },
-      ReleaseGil());
+  sparsesr::bind_programs(m);
   m.def("packing_rule", [](bool pairs) {
     const sparsesr::PackingRule rule = cpu::packing_rule(pairs);
     return py::make_tuple(rule.lanes, rule.narrow, rule.vectors, rule.depth);

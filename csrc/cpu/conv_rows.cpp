@@ -1,6 +1,7 @@
 // A register block is a few vectors of pixels times a few outputs: pixels are loaded, weights
 // broadcast, and the sums stay in registers from the first input to the last.
 #include "cpu/conv_rows.h"
+#include "cpu/pairs.h"
 
 // Sums that are handed to a function stay in registers only where it is compiled into its caller.
 #define SPARSESR_INLINE __attribute__((always_inline)) inline
@@ -18,8 +19,29 @@ constexpr int block_vectors(int outputs) {
 #endif
 }
 
+// How a unit of an input multiplies its weight.
+struct Singles {
+  static SPARSESR_INLINE Wide weight(const float* at) { return broadcast(*at); }
+  static SPARSESR_INLINE Wide add(Wide sums, Wide values, Wide weight) {
+    return sums + values * weight;
+  }
+};
+
+#if defined(SPARSESR_PAIRS)
+struct Pairs {
+  static SPARSESR_INLINE Wide weight(const float* at) {
+    int32_t bits;
+    std::memcpy(&bits, at, sizeof(bits));
+    return lanes_of_bits(WideBits{} + bits);
+  }
+  static SPARSESR_INLINE Wide add(Wide sums, Wide values, Wide weight) {
+    return dot(sums, values, weight);
+  }
+};
+#endif
+
 // One tap of one input, for vectors [kBegin, kEnd) of the block.
-template <int kVectors, int kOutputs, int kBegin, int kEnd>
+template <class Math, int kVectors, int kOutputs, int kBegin, int kEnd>
 SPARSESR_INLINE void add_tap(Wide (&sums)[kOutputs][kVectors], const float* x, int64_t vector,
                              const float* weights) {
   Wide values[kVectors];
@@ -30,10 +52,10 @@ SPARSESR_INLINE void add_tap(Wide (&sums)[kOutputs][kVectors], const float* x, i
   }
 #pragma GCC unroll 12
   for (int o = 0; o < kOutputs; ++o) {
-    Wide weight = broadcast(weights[o]);
+    Wide weight = Math::weight(weights + o);
     if (kEnd - kBegin > 1) SPARSESR_KEEP(weight);
 #pragma GCC unroll 4
-    for (int v = kBegin; v < kEnd; ++v) sums[o][v] += values[v] * weight;
+    for (int v = kBegin; v < kEnd; ++v) sums[o][v] = Math::add(sums[o][v], values[v], weight);
   }
 }
 
@@ -103,7 +125,7 @@ SPARSESR_INLINE void finish_block(Wide (&sums)[kOutputs][kVectors], const ConvTa
 
 // Vectors [at, at + kVectors) of a row. kLow, kHigh: the first tap of the first vector, the last
 // tap of the last one are left out.
-template <int kVectors, int kOutputs, int kTaps, bool kLow = false, bool kHigh = false>
+template <class Math, int kVectors, int kOutputs, int kTaps, bool kLow = false, bool kHigh = false>
 __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_runs,
                                               const ConvTaps& taps, const ConvTarget& to,
                                               int64_t at) {
@@ -117,13 +139,13 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
     const float* weights = run.weights;
     for (int64_t c = 0; c < run.channels; ++c, x += run.channel, weights += kTaps * kOutputs) {
       __builtin_prefetch(x + 4 * run.channel);
-      add_tap<kVectors, kOutputs, kLow, kVectors>(sums, x, vector, weights);
+      add_tap<Math, kVectors, kOutputs, kLow, kVectors>(sums, x, vector, weights);
       if (kTaps > 2) {
-        add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + step, vector, weights + kOutputs);
+        add_tap<Math, kVectors, kOutputs, 0, kVectors>(sums, x + step, vector, weights + kOutputs);
       }
       if (kTaps > 1) {
-        add_tap<kVectors, kOutputs, 0, kVectors - kHigh>(sums, x + kLast * step, vector,
-                                                         weights + kLast * kOutputs);
+        add_tap<Math, kVectors, kOutputs, 0, kVectors - kHigh>(sums, x + kLast * step, vector,
+                                                               weights + kLast * kOutputs);
       }
     }
   }
@@ -132,7 +154,7 @@ __attribute__((noinline)) void convolve_block(const ConvRun* runs, int64_t num_r
 
 // Any number of taps. Where some are left out, which happens to single vectors alone, the others
 // are those from `first` to `last`.
-template <int kVectors, int kOutputs>
+template <class Math, int kVectors, int kOutputs>
 __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t num_runs,
                                                   const ConvTaps& taps, const ConvTarget& to,
                                                   int64_t at) {
@@ -146,8 +168,8 @@ __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t n
     const float* weights = run.weights;
     for (int64_t c = 0; c < run.channels; ++c, x += run.channel, weights += taps.count * kOutputs) {
       for (int64_t t = first; t < last; ++t) {
-        add_tap<kVectors, kOutputs, 0, kVectors>(sums, x + t * taps.step, taps.vector,
-                                                 weights + t * kOutputs);
+        add_tap<Math, kVectors, kOutputs, 0, kVectors>(sums, x + t * taps.step, taps.vector,
+                                                       weights + t * kOutputs);
       }
     }
   }
@@ -157,27 +179,27 @@ __attribute__((noinline)) void convolve_any_block(const ConvRun* runs, int64_t n
 using ConvolveBlock = void (*)(const ConvRun*, int64_t, const ConvTaps&, const ConvTarget&,
                                int64_t);
 
-template <int kVectors, int kOutputs, int kTaps>
+template <class Math, int kVectors, int kOutputs, int kTaps>
 inline ConvolveBlock block_at_edge(bool low, bool high) {
-  if (low && high) return &convolve_block<kVectors, kOutputs, kTaps, true, true>;
-  if (low) return &convolve_block<kVectors, kOutputs, kTaps, true, false>;
-  if (high) return &convolve_block<kVectors, kOutputs, kTaps, false, true>;
-  return &convolve_block<kVectors, kOutputs, kTaps>;
+  if (low && high) return &convolve_block<Math, kVectors, kOutputs, kTaps, true, true>;
+  if (low) return &convolve_block<Math, kVectors, kOutputs, kTaps, true, false>;
+  if (high) return &convolve_block<Math, kVectors, kOutputs, kTaps, false, true>;
+  return &convolve_block<Math, kVectors, kOutputs, kTaps>;
 }
 
-template <int kVectors, int kOutputs>
+template <class Math, int kVectors, int kOutputs>
 inline ConvolveBlock block_for(const ConvTaps& taps, int64_t at) {
   const bool low = taps.skip_first && at == 0;
   const bool high = taps.skip_last && at + kVectors == taps.vectors;
   switch (taps.count) {
     case 1:
-      return &convolve_block<kVectors, kOutputs, 1>;
+      return &convolve_block<Math, kVectors, kOutputs, 1>;
     case 2:
-      return block_at_edge<kVectors, kOutputs, 2>(low, high);
+      return block_at_edge<Math, kVectors, kOutputs, 2>(low, high);
     case 3:
-      return block_at_edge<kVectors, kOutputs, 3>(low, high);
+      return block_at_edge<Math, kVectors, kOutputs, 3>(low, high);
     default:
-      return &convolve_any_block<kVectors, kOutputs>;
+      return &convolve_any_block<Math, kVectors, kOutputs>;
   }
 }
 
@@ -201,31 +223,33 @@ inline void convolve_vectors(ConvolveBlock block, const ConvRun* runs, int64_t n
 
 // What whole blocks leave goes through narrower ones, none of a single vector where two by two
 // work.
-template <int kOutputs>
+template <class Math, int kOutputs>
 inline void convolve_row_of(const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
                             const ConvTarget& to, int64_t at, int64_t end) {
   constexpr int kVectors = block_vectors(kOutputs);
   while (end - at >= kVectors && !(kVectors == 3 && end - at == 4)) {
-    convolve_vectors<kVectors, kOutputs>(block_for<kVectors, kOutputs>(taps, at), runs, num_runs,
-                                         taps, to, at);
+    convolve_vectors<kVectors, kOutputs>(block_for<Math, kVectors, kOutputs>(taps, at), runs,
+                                         num_runs, taps, to, at);
     at += kVectors;
   }
   for (; kVectors > 2 && end - at >= 2; at += 2) {
-    convolve_vectors<2, kOutputs>(block_for<2, kOutputs>(taps, at), runs, num_runs, taps, to, at);
+    convolve_vectors<2, kOutputs>(block_for<Math, 2, kOutputs>(taps, at), runs, num_runs, taps, to,
+                                  at);
   }
   if (at < end) {
-    convolve_vectors<1, kOutputs>(&convolve_any_block<1, kOutputs>, runs, num_runs, taps, to, at);
+    convolve_vectors<1, kOutputs>(&convolve_any_block<Math, 1, kOutputs>, runs, num_runs, taps, to,
+                                  at);
   }
 }
 
-}  // namespace
-
-void convolve_row(int64_t outputs, const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
-                  const ConvTarget& to, int64_t begin, int64_t end) {
+template <class Math>
+inline void convolve_row_by(int64_t outputs, const ConvRun* runs, int64_t num_runs,
+                            const ConvTaps& taps, const ConvTarget& to, int64_t begin,
+                            int64_t end) {
   switch (outputs) {
 #define SPARSESR_OUTPUTS(n) \
   case n:                   \
-    return convolve_row_of<n>(runs, num_runs, taps, to, begin, end);
+    return convolve_row_of<Math, n>(runs, num_runs, taps, to, begin, end);
     SPARSESR_OUTPUTS(1)
     SPARSESR_OUTPUTS(2)
     SPARSESR_OUTPUTS(3)
@@ -244,6 +268,16 @@ void convolve_row(int64_t outputs, const ConvRun* runs, int64_t num_runs, const 
     default:
       return;
   }
+}
+
+}  // namespace
+
+void convolve_row(int64_t outputs, const ConvRun* runs, int64_t num_runs, const ConvTaps& taps,
+                  const ConvTarget& to, int64_t begin, int64_t end) {
+#if defined(SPARSESR_PAIRS)
+  if (taps.pairs) return convolve_row_by<Pairs>(outputs, runs, num_runs, taps, to, begin, end);
+#endif
+  convolve_row_by<Singles>(outputs, runs, num_runs, taps, to, begin, end);
 }
 
 SPARSESR_END_ISA

@@ -12,7 +12,8 @@ constexpr int kBlockOutputs = 12;
 constexpr int kBlockOutputs = 6;
 #endif
 
-// Inputs whose rows and weights lie behind each other: channels of one value under one row of taps.
+// Inputs whose rows and weights lie behind each other: channels of one value under one row of taps,
+// or pairs of them.
 struct ConvRun {
   const float* x;  // pixel 0, first tap
   const float* weights;
@@ -28,6 +29,7 @@ struct ConvTaps {
   bool skip_first, skip_last;
   bool part;        // the sum is long: what each run adds is summed apart
   int64_t vectors;  // of the row
+  bool pairs;       // inputs are pairs
 };
 
 struct ConvTarget {

@@ -96,8 +96,8 @@ struct ProgramTables {
   std::string_view values, segments, blocks, steps, orders, result;
 };
 
-// {lanes of a vector, outputs of a block at most}
-std::pair<int64_t, int64_t> program_rule();
+// What the kernels of this CPU want; cpu/program.h.
+ProgramRule program_rule();
 
 // feature [B,C,H,W] of any floating type but float64 and any strides, index [B,k] -> canvas
 // [B,O,s*H,s*W] of the same type, written where the patches lie.

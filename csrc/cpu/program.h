@@ -4,7 +4,8 @@
 // Values are float32 rows. On patches a vector holds one pixel of as many patches as there are
 // lanes, on a map as many pixels side by side; a step computes its result row by row and the two
 // differ in nothing but the distance between neighbouring pixels. Weights are broadcast, so that no
-// number of channels is padded and taps that are zero cost nothing.
+// number of channels is padded and taps that are zero cost nothing. Where the CPU multiplies pairs
+// of bfloat16, a value of that type that convolutions read has rows of pairs beside its own.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +44,8 @@ struct ProgramSegment {
 };
 
 // Outputs [first, first + outputs) of a convolution, which share their inputs and a rectangle of
-// taps. At `constants`: weights [taps down][inputs][taps across][outputs], then the biases, then
-// the slopes below zero where the activation has some.
+// taps. At `constants`: weights [taps down][inputs][taps across][outputs] in units of `depth`
+// inputs, then the biases, then the slopes below zero where the activation has some.
 struct ProgramBlock {
   int64_t outputs, first;
   int64_t in_first, in_count;
@@ -62,6 +63,7 @@ struct ProgramStep {
   int64_t blocks, num_blocks;  // of a convolution
   int64_t factor, order;  // of an enlargement; of a shuffle: where its order of channels begins
   int64_t slopes;         // of kAct: constants [channels]
+  int64_t depth;          // inputs of a unit of 32 bits: 1 float32, or 2 bfloat16 of a convolution
 };
 
 // Where the image comes from: channel [order[(c * factor + dy) * factor + dx]] of a value is pixel
@@ -82,7 +84,8 @@ struct Program {
 };
 
 // Rows of a value in a thread's memory, all counted in floats. Row y lies at slot y % rows, pixel 0
-// of its channel 0 at `start`, with a margin on both sides.
+// of its channel 0 at `start`, with a margin on both sides. Rows of pairs have half as many
+// channels; `rows` is 0 where no step reads them.
 struct ProgramBuffer {
   int64_t start, rows, row, channel, margin;
 };
@@ -96,10 +99,10 @@ struct ProgramImage {
 
 struct RefinePatchesArgs {
   Program program;
-  const ProgramBuffer* buffers;
-  float* memory;        // of all threads
-  int64_t memory_size;  // of one
-  int64_t scratch;      // where the image's rows are put together: [lanes, scratch_pitch]
+  const ProgramBuffer* buffers;  // [2, values]: of values, of their pairs
+  float* memory;                 // of all threads
+  int64_t memory_size;           // of one
+  int64_t scratch;               // where the image's rows are put together: [lanes, scratch_pitch]
   int64_t scratch_pitch;
   int64_t blocks, runs;  // room for those of one convolution, in its memory
   ProgramImage feature, canvas;
@@ -124,8 +127,8 @@ struct ProgramCover {
 
 struct RunProgramArgs {
   Program program;
-  const ProgramBuffer* buffers;
-  const int64_t* delays;   // of every value: rows behind the input
+  const ProgramBuffer* buffers;  // [2, values]
+  const int64_t* delays;         // of every value: rows behind the input
   const int64_t* reaches;  // [values, 2]: rows before and after one of the result that it needs
   float* memory;
   int64_t memory_size;
@@ -139,10 +142,14 @@ struct RunProgramArgs {
   int threads;
 };
 
-// What an instruction set wants: lanes of a vector, outputs of a block at most.
+// What an instruction set wants: lanes of a vector; outputs of a block, and inputs of a unit, at
+// most.
+struct ProgramRule {
+  int64_t lanes, outputs, depth;
+};
+
 struct ProgramRuleArgs {
-  int64_t* lanes;
-  int64_t* outputs;
+  ProgramRule* rule;  // written
 };
 
 // Bytes that a thread wants for each block of a convolution, and for each run of channels that one

@@ -39,21 +39,38 @@ int64_t channels_read(const Program& program, const ProgramStep& step) {
   return channels;
 }
 
+// Units hold channels that follow each other from an even one on, in every value and every block.
+void check_depth(const char* op, const Program& program, const ProgramStep& step) {
+  if (step.depth > program_rule().depth) fail(op, ": this CPU does not multiply pairs of bfloat16");
+  bool whole = true;
+  for (int64_t s = 0; s < step.num_reads; ++s) {
+    const ProgramSegment& segment = program.segments[step.reads + s];
+    whole = whole && segment.first % step.depth == 0 && segment.count % step.depth == 0;
+  }
+  for (int64_t b = 0; b < step.num_blocks; ++b) {
+    const ProgramBlock& block = program.blocks[step.blocks + b];
+    whole = whole && block.in_first % step.depth == 0 && block.in_count % step.depth == 0;
+  }
+  if (!whole) fail(op, ": a convolution of pairs reads half of one");
+}
+
 void check_conv(const char* op, const Program& program, const ProgramStep& step) {
   check_range(op, "blocks", step.blocks, step.num_blocks, program.num_blocks);
   const int64_t channels = channels_read(program, step);
   const bool slopes = step.act == ActKind::kSlope;
   if (step.stride < 1 || step.pad < 0) fail(op, ": a convolution's stride or padding is wrong");
+  check_depth(op, program, step);
   for (int64_t b = 0; b < step.num_blocks; ++b) {
     const ProgramBlock& block = program.blocks[step.blocks + b];
     check_range(op, "outputs", block.first, block.outputs, program.values[step.result].channels);
     check_range(op, "inputs", block.in_first, block.in_count, channels);
-    if (block.outputs < 1 || block.outputs > program_rule().second || block.top < 0 ||
+    if (block.outputs < 1 || block.outputs > program_rule().outputs || block.top < 0 ||
         block.left < 0 || block.down < 1 || block.across < 1 || block.down > INT16_MAX ||
         block.across > INT16_MAX) {
       fail(op, ": a block of a convolution does not fit this CPU's kernels");
     }
-    const int64_t weights = block.outputs * block.down * block.in_count * block.across;
+    const int64_t weights =
+        block.outputs * block.down * (block.in_count / step.depth) * block.across;
     const int64_t others = block.outputs * (slopes ? 2 : 1);
     check_range(op, "constants", block.constants, weights + others, program.num_constants);
   }
@@ -63,6 +80,9 @@ void check_step(const char* op, const Program& program, const ProgramStep& step,
   if (step.kind < StepKind::kConv || step.kind >= StepKind::kCount || step.act < ActKind::kNone ||
       step.act >= ActKind::kCount) {
     fail(op, ": the program has a step of no known kind");
+  }
+  if (step.depth != 1 && (step.depth != 2 || step.kind != StepKind::kConv)) {
+    fail(op, ": a step reads units of ", step.depth, " channels");
   }
   check_range(op, "values", step.result, 1, program.num_values);
   check_range(op, "segments", step.reads, step.num_reads, program.num_segments);
@@ -172,6 +192,11 @@ void check_margins(const char* op, const Program& program, bool patches) {
   }
 }
 
+// The rows in which a step reads an input: of a value, or of its pairs behind all values.
+int64_t rows_read(const Program& program, const ProgramStep& step, int64_t value) {
+  return step.depth > 1 ? program.num_values + value : value;
+}
+
 // Calls body(value, is_input) for all that a step reads.
 template <class Body>
 void for_reads(const Program& program, const ProgramStep& step, const Body& body) {
@@ -205,52 +230,77 @@ int64_t macs_of(const Program& program) {
   return macs;
 }
 
-// A place for each value. On patches, the rows of a channel lie behind each other, and values that
-// are never alive together share a place.
+// A place for the rows of each value, and behind all values for those of their pairs. On patches,
+// the rows of a channel lie behind each other, and rows that are never needed together share a
+// place.
 struct Layout {
   std::vector<ProgramBuffer> buffers;
   int64_t size = 0;
 };
 
-Layout layout_of_patches(const Program& program, int64_t lanes) {
+class PatchLayout {
+ public:
+  PatchLayout(const Program& program, int64_t lanes) : program_(program), lanes_(lanes) {
+    std::vector<int64_t> last(2 * program.num_values, kNever);
+    for (int64_t s = 0; s < program.num_steps; ++s) {
+      const ProgramStep& step = program.steps[s];
+      for_reads(program, step, [&](int64_t value, bool input) {
+        last[input ? rows_read(program, step, value) : value] = s;
+      });
+    }
+    last[program.result.value] = program.num_steps;
+    layout_.buffers.resize(2 * program.num_values);
+    for (int64_t v = 0; v < program.num_values; ++v) {
+      const int64_t made = v - 1;  // by this step, while it reads others
+      taken_.erase(std::remove_if(taken_.begin(), taken_.end(),
+                                  [&](const Taken& other) { return other.last < made; }),
+                   taken_.end());
+      const int64_t pairs = program.num_values + v;
+      const bool packed = last[pairs] != kNever;
+      const int64_t channels = program.values[v].channels;
+      layout_.buffers[v] = place(v, channels, std::max(last[v], packed ? made : made + 1));
+      if (packed) layout_.buffers[pairs] = place(v, channels / 2, last[pairs]);
+    }
+  }
+
+  const Layout& layout() const { return layout_; }
+
+ private:
+  static constexpr int64_t kNever = -1;
+
   struct Taken {
     int64_t begin, end, last;  // floats; the last step that reads it
   };
-  std::vector<int64_t> last(program.num_values, -1);
-  for (int64_t s = 0; s < program.num_steps; ++s) {
-    for_reads(program, program.steps[s], [&](int64_t value, bool) { last[value] = s; });
-  }
-  last[program.result.value] = program.num_steps;
-  Layout layout;
-  layout.buffers.resize(program.num_values);
-  std::vector<Taken> taken;
-  for (int64_t v = 0; v < program.num_values; ++v) {
-    const ProgramValue& value = program.values[v];
-    const int64_t made = v - 1;  // by this step, while it reads others
-    taken.erase(std::remove_if(taken.begin(), taken.end(),
-                               [&](const Taken& other) { return other.last < made; }),
-                taken.end());
-    std::sort(taken.begin(), taken.end(),
+
+  // The first gap that is large enough.
+  ProgramBuffer place(int64_t v, int64_t channels, int64_t last) {
+    const ProgramValue& value = program_.values[v];
+    std::sort(taken_.begin(), taken_.end(),
               [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
-    const int64_t margin = value.margin * lanes, row = value.width * lanes + 2 * margin;
+    const int64_t margin = value.margin * lanes_, row = value.width * lanes_ + 2 * margin;
     const int64_t channel = channel_floats(value.height * row);
-    const int64_t guard = round_up(lanes, kLine);  // pixels beside a row are loaded, then dropped
-    const int64_t size = value.channels * channel + 2 * guard;
+    const int64_t guard = round_up(lanes_, kLine);  // pixels beside a row are loaded, then dropped
+    const int64_t size = channels * channel + 2 * guard;
     int64_t begin = 0;
-    for (const Taken& other : taken) {
+    for (const Taken& other : taken_) {
       if (begin + size <= other.begin) break;
       begin = std::max(begin, other.end);
     }
-    taken.push_back({begin, begin + size, std::max(last[v], made + 1)});
-    layout.buffers[v] = {begin + guard + margin, value.height, row, channel, margin};
-    layout.size = std::max(layout.size, begin + size);
+    taken_.push_back({begin, begin + size, last});
+    layout_.size = std::max(layout_.size, begin + size);
+    return {begin + guard + margin, value.height, row, channel, margin};
   }
-  return layout;
-}
+
+  const Program& program_;
+  const int64_t lanes_;
+  std::vector<Taken> taken_;
+  Layout layout_;
+};
 
 // Rings of as many rows as are still needed.
 struct Streaming {
-  std::vector<int64_t> delays, reaches, rows;
+  std::vector<int64_t> delays, reaches;
+  std::vector<int64_t> rows;  // [2, values]: of values; of pairs, 0: none
 };
 
 Streaming streaming_of(const Program& program) {
@@ -259,6 +309,7 @@ Streaming streaming_of(const Program& program) {
   made.delays.resize(count);
   made.reaches.resize(2 * count);
   made.rows.resize(count, 1);
+  made.rows.resize(2 * count, 0);
   for (int64_t s = 0; s < program.num_steps; ++s) {
     const ProgramStep& step = program.steps[s];
     const Reach reach = reach_of(program, step);
@@ -268,7 +319,8 @@ Streaming streaming_of(const Program& program) {
     });
     for_reads(program, step, [&](int64_t value, bool input) {
       const int64_t behind = delay + (input ? reach.before : 0) - made.delays[value];
-      made.rows[value] = std::max(made.rows[value], behind + 1);
+      int64_t& rows = made.rows[input ? rows_read(program, step, value) : value];
+      rows = std::max(rows, behind + 1);
     });
   }
   for (int64_t s = program.num_steps - 1; s >= 0; --s) {
@@ -288,14 +340,15 @@ Streaming streaming_of(const Program& program) {
 Layout layout_of_map(const Program& program, const Streaming& streaming, int64_t columns,
                      int64_t lanes) {
   Layout layout;
-  layout.buffers.resize(program.num_values);
-  for (int64_t v = 0; v < program.num_values; ++v) {
-    const ProgramValue& value = program.values[v];
+  layout.buffers.resize(2 * program.num_values);
+  for (int64_t i = 0; i < 2 * program.num_values; ++i) {
+    const bool pairs = i >= program.num_values;
+    const ProgramValue& value = program.values[i % program.num_values];
     const int64_t margin = round_up(value.margin, lanes);
     const int64_t channel = channel_floats(round_up(columns, lanes) + 2 * margin);
-    const int64_t row = value.channels * channel;
-    const int64_t kept = std::min(streaming.rows[v], value.height);
-    layout.buffers[v] = {layout.size + margin, kept, row, channel, margin};
+    const int64_t row = value.channels / (pairs ? 2 : 1) * channel;
+    const int64_t kept = std::min(streaming.rows[i], value.height);
+    layout.buffers[i] = {layout.size + margin, kept, row, channel, margin};
     layout.size += kept * row;
   }
   layout.size += 2 * lanes;  // a strip's last vector may lie across the end
@@ -448,9 +501,9 @@ class Cover {
 
 }  // namespace
 
-std::pair<int64_t, int64_t> program_rule() {
-  std::pair<int64_t, int64_t> rule;
-  cpu_kernels().program_rule({&rule.first, &rule.second});
+ProgramRule program_rule() {
+  ProgramRule rule;
+  cpu_kernels().program_rule({&rule});
   return rule;
 }
 
@@ -486,8 +539,8 @@ void refine_patches(const TensorView& canvas, const TensorView& feature, const T
       {op, "canvas", canvas}, "[B,O,s*H,s*W]",
       {feature.sizes[0], result.channels, scale * feature.sizes[2], scale * feature.sizes[3]});
 
-  const int64_t lanes = program_rule().first;
-  const Layout layout = layout_of_patches(program, lanes);
+  const int64_t lanes = program_rule().lanes;
+  const Layout layout = PatchLayout(program, lanes).layout();
   RefinePatchesArgs args = {};
   args.count = feature.sizes[0] * index.sizes[1];
   if (args.count == 0) return;
@@ -535,7 +588,7 @@ void run_program(const TensorView& x, const ProgramTables& tables, const TensorV
   const Cover covered(op, cover, x, patch_size);
   if (batch == 0) return;
 
-  const int64_t lanes = program_rule().first;
+  const int64_t lanes = program_rule().lanes;
   const Streaming streaming = streaming_of(program);
   const int64_t reach = streaming.reaches[0] + streaming.reaches[1];
   const int64_t strips = strips_of(program, streaming, width, lanes);

@@ -2,10 +2,14 @@
 #pragma once
 
 #include "cpu/conv_rows.h"
+#include "cpu/pairs.h"
 
 SPARSESR_BEGIN_ISA
 
 struct RowOfBlock;
+
+// Channels in units of `depth`, which is 1 or 2: a division takes too long where rows are short.
+inline int64_t units_of(int64_t channels, int64_t depth) { return channels >> (depth - 1); }
 
 // A thread's values, and room for what the blocks of a convolution read. `pixel`: floats between
 // neighbouring pixels; a vector is one pixel of several patches, or several pixels.
@@ -27,9 +31,14 @@ struct Frame {
     return (floats + lanes<Wide>() - 1) / lanes<Wide>() * lanes<Wide>();
   }
 
-  float* row(int64_t value, int64_t y) const {
-    const ProgramBuffer& buffer = buffers[value];
+  float* row(int64_t value, int64_t y) const { return row(buffers[value], y); }
+  float* row(const ProgramBuffer& buffer, int64_t y) const {
     return memory + buffer.start + y % buffer.rows * buffer.row;
+  }
+
+  // Where a convolution reads a value in units of so many channels.
+  const ProgramBuffer& units(int64_t value, int64_t depth) const {
+    return buffers[depth > 1 ? program.num_values + value : value];
   }
 };
 
@@ -48,10 +57,39 @@ inline void clear_margins(const Frame& frame, int64_t value, int64_t y) {
   }
 }
 
+// Rows of pairs, where a convolution reads them. On a map, margins have been zero from the start.
+inline void pack_pairs(const Frame& frame, int64_t value, int64_t y) {
+#if defined(SPARSESR_PAIRS)
+  const ProgramBuffer &from = frame.buffers[value], &to = frame.units(value, /*depth=*/2);
+  if (to.rows == 0) return;
+  const int64_t margin = frame.patches() ? to.margin : 0;
+  const int64_t end = frame.computed(value) + margin;
+  const float* even = frame.row(value, y);
+  float* pairs = frame.row(to, y);
+  for (int64_t c = 0; c + 1 < frame.program.values[value].channels; c += 2) {
+    const float* odd = even + from.channel;
+    for (int64_t i = -margin; i < end; i += lanes<Wide>()) {
+      store(pairs + i, packed(load<Wide>(even + i), load<Wide>(odd + i)));
+    }
+    even += 2 * from.channel;
+    pairs += to.channel;
+  }
+#else
+  (void)frame, (void)value, (void)y;
+#endif
+}
+
+// What is left to do once a row has been computed or read.
+inline void finish_row(const Frame& frame, int64_t value, int64_t y) {
+  clear_margins(frame, value, y);
+  pack_pairs(frame, value, y);
+}
+
 // What a block of outputs reads for row y; rows outside are left out.
 inline int64_t list_runs(const Frame& frame, const ProgramStep& step, const ProgramBlock& block,
                          int64_t y, ConvRun* runs) {
   const Program& program = frame.program;
+  const int64_t depth = step.depth;
   int64_t count = 0;
   for (int64_t t = 0; t < block.down; ++t) {
     const int64_t at = y * step.stride - step.pad + block.top + t;
@@ -64,12 +102,14 @@ inline int64_t list_runs(const Frame& frame, const ProgramStep& step, const Prog
       const int64_t before = low - seen;
       seen = ends;
       if (high <= low || at < 0 || at >= program.values[segment.value].height) continue;
-      const int64_t channel = frame.buffers[segment.value].channel;
-      const float* x = frame.row(segment.value, at) + (segment.first + before) * channel +
+      const ProgramBuffer& from = frame.units(segment.value, depth);
+      const float* x = frame.row(from, at) +
+                       units_of(segment.first + before, depth) * from.channel +
                        (block.left - step.pad) * frame.pixel();
-      const int64_t place = (t * block.in_count + low - block.in_first) * block.across;
-      runs[count++] = {x, program.constants + block.constants + place * block.outputs, high - low,
-                       channel};
+      const int64_t place =
+          units_of(t * block.in_count + low - block.in_first, depth) * block.across;
+      runs[count++] = {x, program.constants + block.constants + place * block.outputs,
+                       units_of(high - low, depth), from.channel};
     }
   }
   return count;
@@ -123,9 +163,11 @@ inline RowOfBlock row_of_block(const Frame& frame, const ProgramStep& step,
   const bool part = block.down * block.in_count * block.across >= kLong;
   const ConvTaps taps = {
       block.across,         frame.pixel(),      0,    lanes<Wide>() * step.stride,
-      edges && first == -1, edges && last == 1, part, vectors};
-  const float* bias = frame.program.constants + block.constants +
-                      block.down * block.in_count * block.across * block.outputs;
+      edges && first == -1, edges && last == 1, part, vectors,
+      step.depth > 1};
+  const float* bias =
+      frame.program.constants + block.constants +
+      block.down * units_of(block.in_count, step.depth) * block.across * block.outputs;
   ConvTarget to = {};
   to.bias = bias;
   to.slopes = bias + block.outputs;
@@ -280,12 +322,12 @@ inline void fetch_chunk(const Frame& frame, const ProgramStep& step, int64_t dow
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(float));
   for (int64_t s = 0; s < step.num_reads; ++s) {
     const ProgramSegment& segment = frame.program.segments[step.reads + s];
-    const int64_t channel = frame.buffers[segment.value].channel;
+    const ProgramBuffer& from = frame.units(segment.value, step.depth);
     for (int64_t t = 0; t < down; ++t) {
       const int64_t at = y - step.pad + t;
       if (at < 0 || at >= frame.program.values[segment.value].height) continue;
-      const float* row = frame.row(segment.value, at) + segment.first * channel;
-      for (int64_t c = 0; c < segment.count; ++c, row += channel) {
+      const float* row = frame.row(from, at) + units_of(segment.first, step.depth) * from.channel;
+      for (int64_t c = 0; c < segment.count; c += step.depth, row += from.channel) {
         for (int64_t i = first; i < last; i += kLine) __builtin_prefetch(row + i, 0, 3);
       }
     }
@@ -294,9 +336,11 @@ inline void fetch_chunk(const Frame& frame, const ProgramStep& step, int64_t dow
 
 // Vectors that are computed together: few enough for what they read to stay in the innermost cache,
 // and what register blocks take where there can be that many.
-inline int64_t vectors_together(const ProgramBlock& block) {
+inline int64_t vectors_together(const Frame& frame, const ProgramStep& step) {
   constexpr int64_t kBytes = 12 * 1024;
-  const int64_t fits = kBytes / (block.in_count * block.down * static_cast<int64_t>(sizeof(Wide)));
+  const ProgramBlock& block = frame.program.blocks[step.blocks];
+  const int64_t units = units_of(block.in_count, step.depth);
+  const int64_t fits = kBytes / (units * block.down * static_cast<int64_t>(sizeof(Wide)));
   return fits >= 12 ? fits / 12 * 12 : fits >= 6 ? 6 : fits >= 4 ? 4 : 2;
 }
 
@@ -320,7 +364,7 @@ inline int64_t prepare_blocks(const Frame& frame, const ProgramStep& step, int64
 inline void convolve_in_chunks(const Frame& frame, const ProgramStep& step, int64_t y) {
   constexpr int64_t kLanes = lanes<Wide>();
   const int64_t vectors = frame.computed(step.result) / kLanes;
-  const int64_t chunk = vectors_together(frame.program.blocks[step.blocks]);
+  const int64_t chunk = vectors_together(frame, step);
   const int64_t down = prepare_blocks(frame, step, y, vectors);
   for (int64_t begin = 0; begin < vectors; begin += chunk) {
     const int64_t end = vectors - begin < chunk ? vectors : begin + chunk;
@@ -375,7 +419,7 @@ inline void compute_row(const Frame& frame, const ProgramStep& step, int64_t y) 
     default:
       copy_pixels(frame, step, y);
   }
-  clear_margins(frame, step.result, y);
+  finish_row(frame, step.result, y);
 }
 
 // Whether a step computes every pixel from the same pixel of values without margins, so that all
@@ -412,7 +456,7 @@ inline void compute_step(const Frame& frame, const ProgramStep& step) {
       row_of_block(frame, step, block, y, vectors, frame.runs).convolve(0, vectors);
     }
   }
-  for (int64_t y = 0; y < made.height; ++y) clear_margins(frame, step.result, y);
+  for (int64_t y = 0; y < made.height; ++y) finish_row(frame, step.result, y);
 }
 
 SPARSESR_END_ISA

@@ -130,7 +130,7 @@ void read_windows(const RefinePatchesArgs& args, const Frame& frame, const Group
     } else {
       read_pixels_of(args, frame, group, u);
     }
-    clear_margins(frame, 0, u);
+    finish_row(frame, 0, u);
   }
 }
 
@@ -209,9 +209,6 @@ void refine_patches(const RefinePatchesArgs& args) {
   });
 }
 
-void program_rule(const ProgramRuleArgs& args) {
-  *args.lanes = kLanes;
-  *args.outputs = kBlockOutputs;
-}
+void program_rule(const ProgramRuleArgs& args) { *args.rule = {kLanes, kBlockOutputs, kMostDepth}; }
 
 SPARSESR_END_ISA

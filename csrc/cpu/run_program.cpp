@@ -33,7 +33,7 @@ void read_row_of(const RunProgramArgs& args, const Frame& frame, int64_t image, 
       read_pixels(pixels, x, channels, to + i, channel);
     }
   }
-  clear_margins(frame, 0, y);
+  finish_row(frame, 0, y);
 }
 
 // The first pixel from x on, of those before `end`, that no patch of the cover holds; or `end`.
@@ -115,7 +115,7 @@ class OpenRow {
 void compute_open(const RunProgramArgs& args, const Frame& frame, const ProgramTile& tile,
                   const ProgramStep& step, int64_t y, int64_t begin) {
   if (args.cover.cells != nullptr && step.kind == StepKind::kConv) {
-    const int64_t chunk = vectors_together(frame.program.blocks[step.blocks]);
+    const int64_t chunk = vectors_together(frame, step);
     OpenRow row(args, frame, begin, chunk);
     if (row.list(tile, y)) {
       return convolve_stretches(frame, step, y, row.stretches(), row.count());

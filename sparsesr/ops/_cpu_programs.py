@@ -2,7 +2,8 @@
 
 Concatenations and slices dissolve into the segments that steps read; a transposed convolution
 becomes a convolution and a shuffle, its structurally zero taps left out; a shuffle at the end
-becomes the order in which pixels are written.
+becomes the order in which pixels are written. Convolutions of bfloat16 run in pairs of channels
+where the CPU multiplies them and all that is read begins and ends between two pairs.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def run_program(
     """The result of a program; sums are float32.
 
     A program whose values are not all of the size of the input cannot be streamed: step by step
-    then, in plain torch, unless this backend was asked for by name.
+    then, in plain torch, unless this backend was asked for by name. Where the CPU multiplies pairs
+    of bfloat16, convolutions of that type do so, and round what they read to it.
     """
     if (why := _why_not_streamed(program, tuple(tuple(w.shape) for w in weights))) is not None:
         if requested_backend() == "cpu":
@@ -55,7 +57,7 @@ def run_program(
         return reference.run_program(x, weights, program)
     covered = None if covered is None else covered.contiguous()  # held: a view is but an address
     height, width = x.shape[2], x.shape[3]
-    assembled = _assembled(weights, program, (x.shape[1], 1, 1), is_map=True)
+    assembled = _assembled(weights, program, x.dtype, (x.shape[1], 1, 1), is_map=True)
     channels, factor, _ = assembled.made
     out = empty_like_format((x.shape[0], channels, factor * height, factor * width), x)
     _loaded().cpu.run_program(
@@ -81,7 +83,9 @@ def refine_patches_(
 ) -> None:
     """Windows of ``feature`` through the program, into the canvas; sums are float32."""
     side = patch_size + 2 * halo
-    assembled = _assembled(weights, program, (feature.shape[1], side, side), is_map=False)
+    assembled = _assembled(
+        weights, program, feature.dtype, (feature.shape[1], side, side), is_map=False
+    )
     index = index.contiguous()  # held until the call returns: a view is but an address
     _loaded().cpu.refine_patches(
         _view("refine_patches_", "canvas", canvas),
@@ -100,7 +104,7 @@ class Assembled(NamedTuple):
 
     Attributes:
         tables: values, segments, blocks, steps, orders, result: arrays of int64.
-        constants: weights, biases and slopes, float32.
+        constants: weights, biases and slopes, float32; pairs of bfloat16 seen as such.
         made: channels, height, width.
     """
 
@@ -125,14 +129,17 @@ def _why_not_streamed(text: str, shapes: tuple[tuple[int, ...], ...]) -> str | N
 _kept = Cache()
 
 
-def _assembled(weights: Sequence[Tensor], text: str, shape: Shape, *, is_map: bool) -> Assembled:
-    outputs = _loaded().cpu.program_rule()[1]
+def _assembled(
+    weights: Sequence[Tensor], text: str, dtype: torch.dtype, shape: Shape, *, is_map: bool
+) -> Assembled:
+    _, outputs, most = _loaded().cpu.program_rule()
+    depth = most if dtype is torch.bfloat16 else 1
 
     def assemble() -> Assembled:
         program = parse_program(text)
-        return _Assembler(program, weights, shape, outputs, is_map).assemble()
+        return _Assembler(program, weights, shape, outputs, depth, is_map).assemble()
 
-    return _kept.get((text, shape, is_map, outputs), weights, assemble)
+    return _kept.get((text, shape, is_map, outputs, depth), weights, assemble)
 
 
 class _Block(NamedTuple):
@@ -157,11 +164,13 @@ class _Assembler:
         weights: Sequence[Tensor],
         shape: Shape,
         outputs: int,
+        depth: int,
         is_map: bool,
     ) -> None:
         self.program = program
         self.weights = [w.detach().float() for w in weights]
         self.outputs = outputs  # of a block at most
+        self.depth = depth  # inputs of a unit of 32 bits, at most
         self.is_map = is_map
         self.shapes = value_shapes(program, [tuple(w.shape) for w in weights], shape)
         self.values: list[list[int]] = [[*shape, 0]]  # channels, height, width, margin
@@ -313,10 +322,12 @@ class _Assembler:
         stride = step["stride"] if step.kind == "conv" else 1
         width = self.shapes[step.inputs[0]][2]
         begin, reach = len(self.blocks) // 9, 0
+        blocks = list(blocks)
+        depth = self._depth_of(reads, blocks)
         for block in blocks:
             count, inputs, down, across = block.weights.shape
             own = slice(block.first, block.first + count)
-            parts = [block.weights.permute(2, 1, 3, 0), bias[own]]
+            parts = [_units(block.weights, depth), bias[own]]
             at = self._constant(*parts, *([] if slopes is None else [slopes[own]]))
             places = (count, block.first, block.in_first, inputs, block.top, down, block.left)
             self.blocks.extend((*places, across, at))
@@ -339,7 +350,14 @@ class _Assembler:
             stride=stride,
             pad=pad,
             blocks=(begin, len(self.blocks) // 9 - begin),
+            depth=depth,
         )
+
+    def _depth_of(self, reads: Sequence[Segment], blocks: Sequence[_Block]) -> int:
+        """Inputs of a unit of a convolution: whole ones in every value and every block, or 1."""
+        counts = [n for _, first, count in reads for n in (first, count)]
+        counts += [n for block in blocks for n in (block.in_first, block.weights.shape[1])]
+        return self.depth if all(n % self.depth == 0 for n in counts) else 1
 
     def _emit(
         self,
@@ -355,6 +373,7 @@ class _Assembler:
         factor: int = 1,
         order: int = 0,
         slopes: int = 0,
+        depth: int = 1,
     ) -> int:
         """Append a step; the value it makes."""
         value = len(self.values)
@@ -363,7 +382,7 @@ class _Assembler:
         for segment in reads:
             self.segments.extend(segment)
         self.steps.extend((kind, value, begin, len(reads), *others, act, stride, pad))
-        self.steps.extend((*blocks, factor, order, slopes))
+        self.steps.extend((*blocks, factor, order, slopes, depth))
         return value
 
     def _whole(self, value: int) -> int:
@@ -395,6 +414,12 @@ class _Assembler:
         begin = len(self.orders)
         self.orders.extend(channels)
         return begin
+
+
+def _units(weight: Tensor, depth: int) -> Tensor:
+    """[O, I, down, across] -> [down, I / depth, across, O] units, flat, seen as float32."""
+    units = weight.unflatten(1, (-1, depth)).permute(3, 1, 4, 0, 2)
+    return units.to(torch.float32 if depth == 1 else torch.bfloat16).flatten().view(torch.float32)
 
 
 def _act(act: Activation | None) -> int:

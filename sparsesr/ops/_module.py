@@ -15,7 +15,7 @@ from typing import Any
 import torch  # before the module: both then share torch's OpenMP runtime
 from torch import Tensor
 
-ABI = 8  # of the calls below; csrc/bindings.cpp holds the number it was built with
+ABI = 9  # of the calls below; csrc/bindings.cpp holds the number it was built with
 
 _DTYPES = {
     torch.float32: 0,

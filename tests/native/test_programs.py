@@ -133,7 +133,7 @@ def test_a_broken_table_is_refused(table: int) -> None:
     """Numbers far outside are found before a kernel follows them."""
     native, net = importlib.import_module("sparsesr._native"), deep(2, 3)
     x, out = torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 4, 5)  # held: a view is but an address
-    whole = _cpu_programs._assembled(net.weights, net.text, (3, 1, 1), is_map=True)
+    whole = _cpu_programs._assembled(net.weights, net.text, x.dtype, (3, 1, 1), is_map=True)
     tables = list(whole.tables_of_map(4, 5))
     arguments = (
         _native._view("test", "weights", whole.constants),
