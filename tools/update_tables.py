@@ -104,15 +104,16 @@ def families() -> list[str]:
     """Every family against its dense network: time beside multiply-adds."""
     keep = (
         "family",
+        "form",
         "LR",
         "K",
         "mga ms",
         "lean ms",
         "vs lean",
         "MACs lean",
-        "published ms",
         "vs published",
         "MACs published",
+        "vs own",
     )
     return _bench_table("mga_families", keep)
 
