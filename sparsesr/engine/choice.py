@@ -1,9 +1,10 @@
 """Where a program is taken, of the places where it could be.
 
-EVIDENCE names the file of bench/results/ whose rows decided it, on a CPU: Refine-Nets on patches
-were faster as programs than in torch at every coverage, and so were networks over maps. A wide
-convolution alone was not: there is nothing to fuse, and torch's own is a little faster. No GPU has
-been measured.
+EVIDENCE names the files of bench/results/ whose rows decided it, on a CPU without AVX-512.
+Refine-Nets on patches were faster as programs than in torch at every coverage. Over maps, networks
+of few multiply-adds a pixel were, and large ones of grouped convolutions, which torch is slow at. A
+wide convolution alone was not, and neither were large networks of plain ones: torch's own are a
+little faster, and what lies between fits no cache. No GPU has been measured.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 
 from ..ops._program import Program, Shape, step_macs, value_shapes
 
-EVIDENCE = "epyc-avx2-1thread-programs.json"
+EVIDENCE = ("epyc-avx2-1thread-programs.json", "epyc-avx2-1thread-families.json")
 _WIDE = 20_000  # multiply-adds a pixel: 48 channels from 48, 3x3
+_LARGE = 100_000
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Facts:
         parameters: values of all parameters.
         steps: of the program.
         kinds: of its steps.
+        grouped: whether it has convolutions of several groups.
     """
 
     macs: float
@@ -34,6 +37,7 @@ class Facts:
     parameters: int
     steps: int
     kinds: frozenset[str]
+    grouped: bool
 
 
 def facts_of(
@@ -50,6 +54,7 @@ def facts_of(
         sum(_numel(w) for w in weights),
         len(program.steps),
         frozenset(step.kind for step in program.steps),
+        any(step.kind == "conv" and step["groups"] > 1 for step in program.steps),
     )
 
 
@@ -64,8 +69,10 @@ def fused_patches(facts: Facts, device: str) -> bool:
 
 def stream_map(facts: Facts, device: str) -> bool:
     """Whether a network over a map runs as a program rather than module by module."""
+    if device != "cpu":
+        return True
     alone = facts.steps == 1 and facts.kinds == {"conv"}
-    return not (device == "cpu" and alone and facts.macs >= _WIDE)
+    return facts.macs < (_WIDE if alone else _LARGE) or facts.grouped
 
 
 def _numel(shape: tuple[int, ...]) -> int:
