@@ -36,21 +36,18 @@ void read_row_of(const RunProgramArgs& args, const Frame& frame, int64_t image, 
   finish_row(frame, 0, y);
 }
 
-// The first pixel from x on, of those before `end`, that no patch of the cover holds; or `end`.
-int64_t next_open(const ProgramCover& cover, int64_t image, int64_t y, int64_t x, int64_t end) {
-  if (cover.cells == nullptr) return x;
+// The first pixel from x on, of those before `end`, that a patch of the cover holds, or none does;
+// or `end`.
+int64_t next_pixel(const ProgramCover& cover, bool covered, int64_t image, int64_t y, int64_t x,
+                   int64_t end) {
   const int64_t p = cover.patch_size;
   const uint8_t* row = cover.cells + (image * cover.rows + y / p) * cover.cols;
-  while (x < end && row[x / p] != 0) x = (x / p + 1) * p;
+  while (x < end && (row[x / p] != 0) != covered) x = (x / p + 1) * p;
   return x < end ? x : end;
 }
 
-// The first pixel from x on, of those before `end`, that a patch of the cover holds; or `end`.
-int64_t next_covered(const ProgramCover& cover, int64_t image, int64_t y, int64_t x, int64_t end) {
-  const int64_t p = cover.patch_size;
-  const uint8_t* row = cover.cells + (image * cover.rows + y / p) * cover.cols;
-  while (x < end && row[x / p] == 0) x = (x / p + 1) * p;
-  return x < end ? x : end;
+int64_t next_open(const ProgramCover& cover, int64_t image, int64_t y, int64_t x, int64_t end) {
+  return cover.cells == nullptr ? x : next_pixel(cover, /*covered=*/false, image, y, x, end);
 }
 
 // Stretches that hold every open pixel of a row, and what they cost: two vectors together less than
@@ -70,7 +67,7 @@ class OpenRow {
     alone_ = nullptr;
     for (int64_t x = tile.left; x < tile.right;) {
       x = next_open(cover_, tile.image, y, x, tile.right);
-      const int64_t end = next_covered(cover_, tile.image, y, x, tile.right);
+      const int64_t end = next_pixel(cover_, /*covered=*/true, tile.image, y, x, tile.right);
       while (x < end) {
         x += add(x, (end - x + kLanes - 1) / kLanes) * kLanes;
         if (cost_ >= computed_ / kLanes * kPair / 2) return false;

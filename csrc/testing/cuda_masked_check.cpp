@@ -33,6 +33,7 @@ struct Map {
   }
 };
 
+// The map in a tensor of this type and layout.
 Tensor tensor_of(const Map& map, DType dtype, Layout layout) {
   Tensor tensor(dtype, {map.images, map.channels, map.height, map.width}, layout);
   const int64_t* strides = tensor.view.strides;

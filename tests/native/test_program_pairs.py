@@ -19,7 +19,7 @@ from sparsesr.ops import _cpu_programs, _native, patch_grid, reference
 from sparsesr.ops._program import map_obstacle, parse_program
 from tests.native import simt_build
 from tests.native.simt_build import CSRC
-from tests.native.test_programs import FORMATS, deep
+from tests.native.test_programs import FORMATS, deep, open_pixels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ops"))
 from masked_cases import assert_close
@@ -174,17 +174,14 @@ def test_what_is_not_covered_keeps_its_bits(share: float) -> None:
         weights = net.cast(torch.bfloat16)
         for batch, height, width in ((1, 9, 230), (2, 5, 21)):
             x = _x(batch, net.channels, height, width)
-            grid = patch_grid(height, width, 4)
-            count = math.ceil(share * math.prod(grid))
+            cells = math.prod(patch_grid(height, width, 4))
+            count = math.ceil(share * cells)
             index = torch.stack(
-                [torch.randperm(math.prod(grid), generator=rng)[:count] for _ in range(batch)]
+                [torch.randperm(cells, generator=rng)[:count] for _ in range(batch)]
             )
             want = _native.run_program(x, weights, net.text)
             got = _native.run_program(x, weights, net.text, index.int(), 4)
-            hidden = torch.zeros(batch, math.prod(grid)).scatter_(1, index, 1).view(batch, 1, *grid)
-            side = 4 * (want.shape[2] // height)
-            hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)
-            seen = (hidden[:, :, : want.shape[2], : want.shape[3]] == 0).expand_as(want)
+            seen = open_pixels(index, want, (height, width), 4)
             assert torch.equal(got[seen], want[seen])
 
 

@@ -46,6 +46,15 @@ def patches_of(net: Net, batch: int, size: tuple[int, int], count: int) -> tuple
     return feature, torch.stack(index).int()
 
 
+def open_pixels(index: Tensor, made: Tensor, size: tuple[int, int], patch_size: int) -> Tensor:
+    """Which elements of ``made`` no patch of ``index`` [B, k] covers; ``size``: of the map."""
+    grid = patch_grid(*size, patch_size)
+    hidden = torch.zeros(index.shape[0], math.prod(grid)).scatter_(1, index, 1)
+    side = patch_size * (made.shape[2] // size[0])
+    hidden = hidden.view(-1, 1, *grid).repeat_interleave(side, 2).repeat_interleave(side, 3)
+    return (hidden[:, :, : made.shape[2], : made.shape[3]] == 0).expand_as(made)
+
+
 def close(got: Tensor, want: Tensor) -> None:
     """Within what float32 sums in another order may differ."""
     torch.testing.assert_close(
@@ -103,11 +112,7 @@ def test_what_is_not_covered_keeps_its_bits(
                 x = x.contiguous(memory_format=memory_format)
                 want = _native.run_program(x, net.weights, net.text)
                 got = _native.run_program(x, net.weights, net.text, index.int(), patch_size)
-                hidden = torch.zeros(batch, cells).scatter_(1, index, 1)
-                hidden = hidden.view(batch, 1, *patch_grid(height, width, patch_size))
-                side = patch_size * (want.shape[2] // height)
-                hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)
-                seen = (hidden[:, :, : want.shape[2], : want.shape[3]] == 0).expand_as(want)
+                seen = open_pixels(index, want, (height, width), patch_size)
                 assert torch.equal(got[seen], want[seen])
 
 
