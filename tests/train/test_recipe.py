@@ -22,7 +22,7 @@ def test_round_trip_and_defaults(recipe: Recipe) -> None:
     assert [recipe.first_step(stage.name) for stage in recipe.stages] == [0, 6, 12]
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_shipped_recipes_are_valid(scale: int) -> None:
     recipe = load_recipe(REPOSITORY / "recipes" / f"fsrcnn-mga-x{scale}.yaml")
     assert recipe.name == f"fsrcnn-mga-x{scale}"
