@@ -17,7 +17,7 @@ def coverage(
 
     Returns:
         Seconds of no patch, seconds of one more, and the coverage: below 0 where the sparse network
-        is slower at any, infinite where it never gets slower.
+        is slower at any, infinite where more patches take no longer, which noise alone can do.
     """
     ks = torch.tensor([[1.0, float(k)] for k, _ in points], dtype=torch.float64)
     times = torch.tensor([[seconds] for _, seconds in points], dtype=torch.float64)
@@ -39,6 +39,8 @@ def break_even(
     fixed, slope, share = coverage(points, rival[1], patches)
     head = f"break-even, {name}: {1e3 * fixed:.2f} ms + {1e6 * slope:.2f} us per patch; "
     dense = f"the lean dense network of {rival[0]}"
+    if slope <= 0:
+        return head + "a patch costs less than the noise of this run, no break-even"
     if share < 0:
         return head + f"slower than {dense} at any coverage"
     if share >= 1:

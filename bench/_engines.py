@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import torch
 from _executor import executor, run_by
 from _networks import UPSAMPLERS, Contender, with_upsampler
 from torch import Tensor, nn
+
+ENGINES = ("OpenVINO", "OpenVINO bf16", "onnxruntime")
 
 
 def compiled(dnet: nn.Module, lr: Tensor, lean: Contender) -> list[Contender]:
@@ -28,14 +30,22 @@ def compiled(dnet: nn.Module, lr: Tensor, lean: Contender) -> list[Contender]:
     return found
 
 
-def installed(dnet: nn.Module, lr: Tensor, lean: Contender, threads: int) -> list[Contender]:
-    """The lean D-Net in every engine that is installed."""
+def installed(
+    dnet: nn.Module,
+    lr: Tensor,
+    lean: Contender,
+    threads: int,
+    upsamplers: Sequence[str] = UPSAMPLERS,
+    among: Sequence[str] = ENGINES,
+) -> list[Contender]:
+    """The lean D-Net in those engines that are installed."""
     found = []
-    for upsampler in UPSAMPLERS:
+    for upsampler in upsamplers:
         net = with_upsampler(dnet, upsampler)
-        for engine, build in _ENGINES.items():
+        for engine in among:
             if missing(engine):
                 continue
+            build = _BUILDERS[engine]
             with warnings.catch_warnings(), executor("off"):
                 warnings.simplefilter("ignore")  # of tracing: shapes are fixed here
                 run = build(net, lr, threads)
@@ -61,7 +71,7 @@ def skipped() -> list[str]:
     """One line per engine that cannot run here."""
     return [
         f"{engine}: skipped, {', '.join(absent)} not installed (pip install 'sparsesr[bench]')"
-        for engine in _ENGINES
+        for engine in ENGINES
         if (absent := missing(engine))
     ]
 
@@ -110,7 +120,7 @@ def _onnxruntime(net: nn.Module, lr: Tensor, threads: int) -> Callable[[], Tenso
     return lambda: torch.from_numpy(session.run(None, feed)[0])
 
 
-_ENGINES = {
+_BUILDERS = {
     "OpenVINO": _openvino("f32"),
     "OpenVINO bf16": _openvino("bf16"),
     "onnxruntime": _onnxruntime,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import _engines
 import pytest
 import torch
 from _break_even import break_even
@@ -23,10 +24,11 @@ from sparsesr import use_backend
 from sparsesr.ops import patch_grid
 
 TITLE = """MGA families x4, K patches, against their D-Net in torch, lean (only what its output
-needs) and as published (coarse image too), and lean as we run it ourselves (own), each in the
-faster of NCHW and NHWC. mga-light: our form with a light coarse head. vs: times faster, below 1 is
-a loss. MACs: what equally efficient kernels would give (true multiply-adds). kept: their quotient.
-floor: multiply-adds that are not on padding at the FMA peak of the same run."""
+needs) and as published (coarse image too), lean in OpenVINO, fp32, and lean as we run it ourselves
+(own), each in the faster of NCHW and NHWC. mga-light: our form with a light coarse head. vs: times
+faster, below 1 is a loss. MACs: what equally efficient kernels would give (true multiply-adds).
+kept: their quotient. floor: multiply-adds that are not on padding at the FMA peak of the same
+run."""
 FAMILIES = ("fsrcnn", "pan", "rfdn", "srresnet", "rcan")
 GOAL = 0.85  # of the MAC ratio, for families of 40 and more channels
 
@@ -65,10 +67,13 @@ def bench_mga_families(bench: Bench, case: FamilyCase, benchmark: Any, full: boo
     lr = torch.rand(1, 3, case.height, case.width)
     dense = [c for c in dense_contenders(nets.dnet, lr) if c.upsampler != "deconv"]
     dense += own_dense_contenders(nets.dnet, dense[0], lr)
+    if not bench.gpu:
+        options = {"upsamplers": ("sub-pixel",), "among": ("OpenVINO",)}
+        dense += _engines.installed(nets.dnet, lr, dense[0], bench.threads, **options)
     _verify_dense(bench, dense)
     sparse = {}
     for form, net in {"mga": nets.mga, "mga-light": nets.light}.items():
-        sparse[form] = sparse_contenders(net, lr, (case.k // 4, case.k), form=form)
+        sparse[form] = sparse_contenders(net, lr, (0, case.k // 4, case.k), form=form)
         _verify_sparse(bench, net, lr, sparse[form])
     contenders = {c.name: c for c in [*dense, *sparse["mga"], *sparse["mga-light"]]}
     timings, peak = bench.time_beside_peak({n: c.run for n, c in contenders.items()}, rounds=5)
@@ -118,8 +123,9 @@ def _report(
 ) -> None:
     ours = _fastest([c for c in sparse if c.k == case.k], timings)
     rivals = {
-        "lean": [c for c in dense if c.form == "dnet lean" and not c.ours],
+        "lean": [c for c in dense if c.form == "dnet lean" and c.engine == "torch"],
         "published": [c for c in dense if c.form == "dnet published"],
+        "OpenVINO": [c for c in dense if c.engine == "OpenVINO"],
         "own": [c for c in dense if c.ours],
     }
     seconds = timings[ours.name].median
@@ -138,8 +144,10 @@ def _report(
     points = [(c.k or 0, timings[c.name].median) for c in sparse if c.layout == ours.layout]
     kept = {}
     for name, among in rivals.items():
+        if not among:
+            continue
         rival = _fastest(among, timings)
-        if name != "published":
+        if name in ("lean", "own"):
             of = (rival.engine, timings[rival.name].median)
             where = f"{case.family} {ours.form} {row['LR']} {ours.layout}"
             table.notes.append(break_even(where, points, of, rows * cols))
@@ -148,6 +156,10 @@ def _report(
         row |= {
             f"{name} ms": f"{1e3 * timings[rival.name].median:.1f}",
             f"vs {name}": f"{gain:.2f}x",
+        }
+        if name == "OpenVINO":  # the same multiply-adds as lean
+            continue
+        row |= {
             f"MACs {name}": f"{ceiling:.2f}x",
             f"kept {name}": f"{100 * gain / ceiling:.0f}%",
         }

@@ -29,3 +29,8 @@ def test_where_the_lines_meet() -> None:
 def test_what_is_told(rival: float, told: str) -> None:
     line = break_even("mga", [(100, 1.5), (400, 3.0)], ("torch", rival), 1000)
     assert line == f"break-even, mga: 1000.00 ms + 5000.00 us per patch; {told}"
+
+
+def test_noise_is_called_noise() -> None:
+    line = break_even("mga", [(0, 1.5), (100, 1.4)], ("torch", 2.0), 1000)
+    assert line.endswith("a patch costs less than the noise of this run, no break-even")
