@@ -150,11 +150,12 @@ def _resize_tensor(image: Tensor, rows: tuple, cols: tuple) -> Tensor:
 
 
 def _apply_tensor(x: Tensor, axis: int, index: np.ndarray, weights: np.ndarray) -> Tensor:
+    if axis == -1:
+        # Picking whole rows is several times faster than picking single pixels of each.
+        return _apply_tensor(x.mT.contiguous(), -2, index, weights).mT.contiguous()
     where = torch.tensor(index, device=x.device)
-    weight = torch.tensor(weights, dtype=x.dtype, device=x.device)
-    if axis == -2:
-        weight = weight.unsqueeze(1)
-    total = x.index_select(axis, where[:, 0]) * weight[..., 0]
+    weight = torch.tensor(weights, dtype=x.dtype, device=x.device).unsqueeze(1)
+    total = x.index_select(-2, where[:, 0]) * weight[..., 0]
     for tap in range(1, index.shape[1]):
-        total = total + x.index_select(axis, where[:, tap]) * weight[..., tap]
+        total += x.index_select(-2, where[:, tap]).mul_(weight[..., tap])
     return total
