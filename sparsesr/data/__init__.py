@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sparsesr.data.cache import CacheError, default_cache_dir
 from sparsesr.data.crops import CropBatches, Queries
-from sparsesr.data.hr_folder import HRFolder, default_cache_dir
+from sparsesr.data.hr_folder import HRFolder
 from sparsesr.data.pairs import ImagePair, load_pair, paired_images
 from sparsesr.data.patches import PatchBatches
 
@@ -11,6 +12,7 @@ Batches = PatchBatches | CropBatches
 
 __all__ = [
     "Batches",
+    "CacheError",
     "CropBatches",
     "HRFolder",
     "ImagePair",

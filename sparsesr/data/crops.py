@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
+from sparsesr.data.batches import StepBatches
 from sparsesr.data.hr_folder import HRFolder
 from sparsesr.data.patches import augment
 from sparsesr.metrics import imresize
@@ -27,7 +27,17 @@ class Queries(NamedTuple):
     cells: torch.Tensor
 
 
-class CropBatches(Dataset[tuple[torch.Tensor, "torch.Tensor | Queries"]]):
+class _Place(NamedTuple):
+    """A crop to cut: which photograph, where, and turned how (see `augment`)."""
+
+    image: int
+    y: int
+    x: int
+    side: int
+    code: int
+
+
+class CropBatches(StepBatches[tuple[torch.Tensor, "torch.Tensor | Queries"]]):
     """Map-style dataset over *steps*: item `step` is one whole batch.
 
     HR crops are cut from the photographs, turned as in `PatchBatches`, and reduced by MATLAB's
@@ -40,8 +50,9 @@ class CropBatches(Dataset[tuple[torch.Tensor, "torch.Tensor | Queries"]]):
         images: decoded photographs. lr_crop: side of the LR crop. batch: samples per step.
         steps: length of the dataset. seed, rank: non-negative ints.
         scales: (lowest, highest), or None for the photographs' scale.
+        part: (index, count): that slice of each batch alone, see `StepBatches`.
     Raises:
-        ValueError: a crop larger than an image, or a non-positive number.
+        ValueError: a crop larger than an image, a non-positive number, an impossible part.
     Source: PCSR (Jeong et al., ECCV 2024), training settings and Table 5.
     """
 
@@ -55,51 +66,48 @@ class CropBatches(Dataset[tuple[torch.Tensor, "torch.Tensor | Queries"]]):
         scales: tuple[float, float] | None = None,
         seed: int = 0,
         rank: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        for name, value in (("lr_crop", lr_crop), ("batch", batch), ("steps", steps)):
-            if value < 1:
-                raise ValueError(f"{name}: expected an int >= 1, got {value}")
+        super().__init__(
+            images, lr_crop=lr_crop, batch=batch, steps=steps, seed=seed, rank=rank, part=part
+        )
         self.largest = round(lr_crop * (images.scale if scales is None else scales[1]))
-        for path, image in zip(images.files, images.hr, strict=True):
-            if min(image.shape[1:]) < self.largest:
-                raise ValueError(
-                    f"lr_crop {lr_crop} needs {self.largest} HR px, {path} is "
-                    f"{image.shape[2]}x{image.shape[1]}: use a smaller lr_crop"
-                )
-        self.images = images
-        self.lr_crop = lr_crop
-        self.batch = batch
-        self.steps = steps
+        text = f"lr_crop {lr_crop} needs {self.largest} HR px, {{path}} is {{size}}"
+        self.require_size(self.largest, images.hr, text)
         self.scales = scales
-        self.seed = seed
-        self.rank = rank
-
-    def __len__(self) -> int:
-        """Number of steps."""
-        return self.steps
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor | Queries]:
         """The batch of `step`; the same step always gives the same batch."""
-        rng = np.random.default_rng((self.seed, self.rank, step))
+        rng = self.random(step)
         if self.scales is None:
-            hr = torch.stack([self._crop(rng, self.largest) for _ in range(self.batch)])
+            places = [self._draw(rng, self.largest) for _ in range(self.batch)]
+            hr = torch.stack([self._cut(place) for place in places[self.samples]])
             return self._reduce(hr), hr
         sides = [round(self.lr_crop * rng.uniform(*self.scales)) for _ in range(self.batch)]
-        crops = [self._crop(rng, side) for side in sides]
-        lr = torch.stack([self._reduce(crop) for crop in crops])
+        places = [self._draw(rng, side) for side in sides]
         count = round(self.lr_crop * self.scales[0]) ** 2
-        chosen = [torch.from_numpy(rng.choice(n * n, count, replace=False)) for n in sides]
+        # What later samples would draw changes nothing for these.
+        drawn = [rng.choice(n * n, count, replace=False) for n in sides[: self.samples.stop]]
+        chosen = [torch.from_numpy(pixels) for pixels in drawn[self.samples]]
+        sides = sides[self.samples]
+        crops = [self._cut(place) for place in places[self.samples]]
+        lr = torch.stack([self._reduce(crop) for crop in crops])
         pairs = list(zip(crops, chosen, sides, strict=True))
         colours = torch.stack([crop.flatten(1)[:, pixels] for crop, pixels, _ in pairs])
-        places = torch.stack([_centres(pixels, side) for _, pixels, side in pairs])
+        centres = torch.stack([_centres(pixels, side) for _, pixels, side in pairs])
         cells = torch.tensor([[2 / side] * 2 for side in sides])
-        return lr, Queries(colours, places, cells)
+        return lr, Queries(colours, centres, cells)
 
-    def _crop(self, rng: np.random.Generator, side: int) -> torch.Tensor:
-        """A random crop of a random photograph, turned at random: [3,side,side] in [0,1]."""
-        image = self.images.hr[rng.integers(len(self.images))]
-        y, x = (int(rng.integers(length - side + 1)) for length in image.shape[1:])
-        crop = augment(image[:, y : y + side, x : x + side], int(rng.integers(8)))
+    def _draw(self, rng: np.random.Generator, side: int) -> _Place:
+        """A random crop of a random photograph, turned at random."""
+        image = int(rng.integers(len(self.images)))
+        y, x = (int(rng.integers(n - side + 1)) for n in self.images.hr[image].shape[1:])
+        return _Place(image, y, x, side, int(rng.integers(8)))
+
+    def _cut(self, place: _Place) -> torch.Tensor:
+        """The crop at a place: [3,side,side] in [0,1]."""
+        image, y, x, side, code = place
+        crop = augment(self.images.hr[image][:, y : y + side, x : x + side], code)
         return torch.from_numpy(np.ascontiguousarray(crop)).float().div_(255)
 
     def _reduce(self, hr: torch.Tensor) -> torch.Tensor:

@@ -1,116 +1,124 @@
-"""A folder of HR photographs and their LR twins, decoded once and memory-mapped from a cache."""
+"""Folders of HR photographs and their LR twins, decoded once and memory-mapped from a cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sparsesr.data.pairs import check_scale, crop_to_multiple
-from sparsesr.io import list_images, read_image
+from sparsesr.data.cache import default_cache_dir, is_complete, read_entry, write_entry
+from sparsesr.data.pairs import ImagePair, check_scale, crop_to_multiple, paired_images
+from sparsesr.io import ImageError, read_image
 from sparsesr.metrics import imresize
 
 # Raise when the stored layout or the way LR is made changes: old entries are then ignored.
 CACHE_VERSION = 1
-_INDEX = "index.json"
 
-
-def default_cache_dir() -> Path:
-    """`$SPARSESR_CACHE`, else `sparsesr` under the user's cache folder."""
-    if os.environ.get("SPARSESR_CACHE"):
-        return Path(os.environ["SPARSESR_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "sparsesr"
+Progress = Callable[[int, int, str], None]
 
 
 class HRFolder:
-    """All images of a folder as uint8 HR [3,s*h,s*w] and LR [3,h,w] arrays.
+    """All images of one or more folders as uint8 HR [3,s*h,s*w] and LR [3,h,w] arrays.
 
-    HR is cropped at the top left to a multiple of the scale; LR is its MATLAB bicubic reduction
-    rounded to 8 bit, as the LR test sets are. The first use decodes everything and writes two flat
-    files below `cache`; later uses map them, so that starting costs nothing and several runs share
-    the memory. The entry's key covers names, sizes and modification times of the files.
+    HR is cropped at the top left to a multiple of the scale. LR images that lie beside the HR
+    folder, as `sparsesr.data.layouts` lists, are taken as they are; else LR is the MATLAB bicubic
+    reduction of HR rounded to 8 bit, as the LR test sets are. The first use decodes everything and
+    writes two flat files below `cache`; later uses map them, so that starting costs nothing and
+    several runs share the memory. The entry's key covers names, sizes and modification times of
+    all files. A pickled HRFolder holds no pixels: it maps the same entry again.
 
     Args:
-        root: folder of images, or a folder that has them in `HR/`.
+        root: folder of images, a data set's folder as `sparsesr.data.layouts` knows them, or a list
+            of these; images are ordered by folder, then by name.
         scale: integer scale >= 1.
         cache: cache folder; None takes `default_cache_dir()`.
+        progress: called with (images done, images, name) while the cache is built.
     Raises:
-        FileNotFoundError: no such folder. ValueError: no images in it.
+        FileNotFoundError: no such folder.
+        ValueError: no images in it, an image without its partner, an LR image of another size than
+            HR divided by the scale. ImageError: a file that cannot be read.
+        CacheError: the cache cannot be written.
     """
 
-    def __init__(self, root: str | Path, scale: int, cache: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path | Sequence[str | Path],
+        scale: int,
+        cache: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         check_scale(scale)
-        root = Path(root)
-        if not root.is_dir():
-            raise FileNotFoundError(f"image folder not found: {root} (expected a folder of images)")
-        self.root = root / "HR" if (root / "HR").is_dir() else root
+        roots = [root] if isinstance(root, (str, Path)) else list(root)
+        if not roots:
+            raise ValueError("HRFolder: expected a folder of images or several, got an empty list")
         self.scale = scale
-        self.files = sorted(list_images(self.root), key=lambda path: path.name)
-        if not self.files:
-            raise ValueError(f"no images in {self.root}: expected PNG or JPEG files")
+        self.pairs = [pair for r in roots for pair in paired_images(r, scale, training=True)]
+        self.files = [pair.hr for pair in self.pairs]
         cache_dir = Path(cache) if cache is not None else default_cache_dir()
         self.cache_path = cache_dir / f"hr-folder-{self._key()}"
-        if not (self.cache_path / _INDEX).is_file():
-            self._build()
-        self.hr, self.lr = self._open()
+        if not is_complete(self.cache_path):
+            write_entry(self.cache_path, self._decoded(progress))
+        self.hr, self.lr = read_entry(self.cache_path, scale)
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.files)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the pixels, which another process maps for itself."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("hr", "lr")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the pixels again."""
+        self.__dict__.update(state)
+        self.hr, self.lr = read_entry(self.cache_path, self.scale)
+
     def _key(self) -> str:
         """Hash of everything the cached arrays depend on."""
-        stats = [(path.name, path.stat()) for path in self.files]
-        listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-        text = json.dumps([CACHE_VERSION, self.scale, listing])
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        content: list[Any] = [CACHE_VERSION, self.scale, [_identity(path) for path in self.files]]
+        if any(pair.lr is not None for pair in self.pairs):
+            content.append([pair.lr and _identity(pair.lr) for pair in self.pairs])
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
-    def _build(self) -> None:
-        """Decode every file into a scratch folder, then rename it into place."""
-        self.cache_path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.cache_path.parent))
-        try:
-            shapes = []
-            with open(part / "hr.bin", "wb") as hr_file, open(part / "lr.bin", "wb") as lr_file:
-                for path in self.files:
-                    hr = crop_to_multiple(read_image(path), self.scale, path)
-                    lr = imresize(hr, 1 / self.scale)
-                    hr_file.write(np.ascontiguousarray(hr.transpose(2, 0, 1)).tobytes())
-                    lr_file.write(np.ascontiguousarray(lr.transpose(2, 0, 1)).tobytes())
-                    shapes.append(lr.shape[:2])
-            (part / _INDEX).write_text(json.dumps(shapes))
-            try:
-                os.rename(part, self.cache_path)
-            except OSError:
-                # Another process finished the same entry first; anything else is a real failure.
-                if not (self.cache_path / _INDEX).is_file():
-                    raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    def _decoded(self, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for done, pair in enumerate(self.pairs, 1):
+            yield with_lr(pair, self.scale, read(pair.hr))
+            if progress is not None:
+                progress(done, len(self.pairs), pair.hr.name)
 
-    def _open(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        shapes = json.loads((self.cache_path / _INDEX).read_text())
-        lists = []
-        for name, factor in (("hr.bin", self.scale), ("lr.bin", 1)):
-            flat = np.memmap(self.cache_path / name, dtype=np.uint8, mode="r")
-            total = sum(3 * height * width * factor**2 for height, width in shapes)
-            if total != flat.size:
-                raise RuntimeError(
-                    f"{self.cache_path / name} has {flat.size} bytes, its index asks for {total}: "
-                    f"remove {self.cache_path} and start again"
-                )
-            images, start = [], 0
-            for height, width in shapes:
-                shape = (3, height * factor, width * factor)
-                size = shape[0] * shape[1] * shape[2]
-                # A plain ndarray view: slicing np.memmap objects costs microseconds each.
-                images.append(np.asarray(flat[start : start + size]).reshape(shape))
-                start += size
-            lists.append(images)
-        return lists[0], lists[1]
+
+def with_lr(pair: ImagePair, scale: int, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pair's decoded HR `image`, cropped to [s*h,s*w,3], and its LR [h,w,3].
+
+    Raises ValueError when the LR file has another size.
+    """
+    hr = crop_to_multiple(image, scale, pair.hr)
+    if pair.lr is None:
+        return hr, imresize(hr, 1 / scale)
+    lr = read(pair.lr)
+    expected = (hr.shape[0] // scale, hr.shape[1] // scale)
+    if lr.shape[:2] != expected:
+        raise ValueError(
+            f"{pair.lr} is {lr.shape[1]}x{lr.shape[0]} and {pair.hr} {image.shape[1]}x"
+            f"{image.shape[0]}: expected an LR image of {expected[1]}x{expected[0]} at scale "
+            f"{scale}; use LR images of these HR images, or remove {pair.lr.parent} to have them "
+            "made"
+        )
+    return hr, lr
+
+
+def read(path: Path) -> np.ndarray:
+    """`read_image`; whatever is wrong with the file is an ImageError that names it."""
+    try:
+        return read_image(path)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return path.name, stat.st_size, stat.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Evaluation sets: which LR image belongs to which HR image, and both as tensors."""
+"""Data sets: which LR image belongs to which HR image, and both as tensors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sparsesr.data.layouts import find_folders
 from sparsesr.io import list_images, read_image, to_tensor
 from sparsesr.metrics import imresize
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """One test image: `name` (file stem), the HR file, and the LR file or None (made from HR)."""
+    """One image: `name` (file stem), the HR file, and the LR file or None (made from HR)."""
 
     name: str
     lr: Path | None
@@ -29,35 +30,46 @@ def check_scale(scale: int) -> None:
         raise ValueError(f"scale: expected an int >= 1, got {scale}")
 
 
-def paired_images(root: str | Path, scale: int) -> list[ImagePair]:
-    """The image pairs of a test set, ordered by name.
+def paired_images(root: str | Path, scale: int, *, training: bool = False) -> list[ImagePair]:
+    """The image pairs of a data set, ordered by name.
 
-    `root` holds either `HR/` and `LRx{scale}/` (the LR file has the HR file's stem, or that and
-    `x{scale}`), or HR images directly, for which `load_pair` makes the LR image itself. `HR/`
-    without `LRx{scale}/` counts as the second kind.
+    `root` holds HR images directly, or a folder of them and maybe one of LR images, named as in
+    `sparsesr.data.layouts`: `HR/` and `LRx{scale}/`, `GTmod12/` and `LRbicx{scale}/`, ... An LR
+    file has the HR file's stem, or that and `x{scale}`. Without an LR folder for this scale
+    `load_pair` makes the LR images itself. `training`: prefer folders of training sets.
 
     Raises FileNotFoundError when the folder is missing, ValueError when it holds no image or when
-    an HR image has no LR partner.
+    an HR or an LR image has no partner.
     """
     check_scale(scale)
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"image folder not found: {root} (expected a folder of images)")
-    hr_dir = root / "HR" if (root / "HR").is_dir() else root
-    lr_dir = root / f"LRx{scale}"
+    hr_dir, lr_dir = find_folders(root, scale, training=training)
     hr_files = sorted(list_images(hr_dir), key=lambda path: path.name)
     if not hr_files:
         raise ValueError(f"no images in {hr_dir}: expected PNG or JPEG files")
-    if hr_dir == root or not lr_dir.is_dir():
+    if lr_dir is None:
         return [ImagePair(path.stem, None, path) for path in hr_files]
-    by_stem = {path.stem: path for path in list_images(lr_dir)}
-    pairs = []
+    lr_files = _partners(hr_files, lr_dir, scale)
+    return [ImagePair(hr.stem, lr, hr) for hr, lr in zip(hr_files, lr_files, strict=True)]
+
+
+def _partners(hr_files: list[Path], lr_dir: Path, scale: int) -> list[Path]:
+    """The LR file of each HR file; every file of `lr_dir` must be one."""
+    there = list_images(lr_dir)
+    by_stem = {path.stem: path for path in there}
+    partners = []
     for path in hr_files:
         lr = by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{scale}")
         if lr is None:
             raise ValueError(f"{path} has no partner in {lr_dir}: expected {path.stem}.png there")
-        pairs.append(ImagePair(path.stem, lr, path))
-    return pairs
+        partners.append(lr)
+    extra = sorted(set(there) - set(partners))
+    if extra:
+        more = f" (nor have {len(extra) - 1} more)" if len(extra) > 1 else ""
+        raise ValueError(
+            f"{extra[0]} has no partner in {hr_files[0].parent}{more}: expected one LR file for "
+            "each HR file; remove it or add its HR file"
+        )
+    return partners
 
 
 def load_pair(pair: ImagePair, scale: int) -> tuple[torch.Tensor, torch.Tensor]:

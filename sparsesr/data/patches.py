@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
+from sparsesr.data.batches import StepBatches
 from sparsesr.data.hr_folder import HRFolder
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-class PatchBatches(Dataset[Batch]):
+class PatchBatches(StepBatches[Batch]):
     """Map-style dataset over *steps*: item `step` is one whole batch.
 
     `batches[step]` -> (lr [N,3,h,w], hr [N,3,s*h,s*w]), float32 in [0,1], h = w = `lr_crop`.
@@ -23,8 +23,9 @@ class PatchBatches(Dataset[Batch]):
         images: decoded photographs.
         lr_crop: side of the LR crop in pixels. batch: samples per step.
         steps: length of the dataset. seed, rank: non-negative ints.
+        part: (index, count): that slice of each batch alone, see `StepBatches`.
     Raises:
-        ValueError: a crop larger than an image, or a non-positive number.
+        ValueError: a crop larger than an image, a non-positive number, an impossible part.
     """
 
     def __init__(
@@ -36,37 +37,24 @@ class PatchBatches(Dataset[Batch]):
         steps: int,
         seed: int = 0,
         rank: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        for name, value in (("lr_crop", lr_crop), ("batch", batch), ("steps", steps)):
-            if value < 1:
-                raise ValueError(f"{name}: expected an int >= 1, got {value}")
-        for path, image in zip(images.files, images.lr, strict=True):
-            if min(image.shape[1:]) < lr_crop:
-                raise ValueError(
-                    f"lr_crop {lr_crop} does not fit {path}, whose LR image at scale "
-                    f"{images.scale} is {image.shape[2]}x{image.shape[1]}: use a smaller lr_crop"
-                )
-        self.images = images
-        self.lr_crop = lr_crop
-        self.batch = batch
-        self.steps = steps
-        self.seed = seed
-        self.rank = rank
-
-    def __len__(self) -> int:
-        """Number of steps."""
-        return self.steps
+        super().__init__(
+            images, lr_crop=lr_crop, batch=batch, steps=steps, seed=seed, rank=rank, part=part
+        )
+        text = f"lr_crop {lr_crop} does not fit {{path}}, whose LR image at scale {images.scale} is"
+        self.require_size(lr_crop, images.lr, text + " {size}")
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of `step`; the same step always gives the same batch."""
         scale, size = self.images.scale, self.lr_crop
-        rng = np.random.default_rng((self.seed, self.rank, step))
-        chosen = rng.integers(len(self.images), size=self.batch)
-        corner = rng.random((self.batch, 2))
-        codes = rng.integers(8, size=self.batch)
-        lr = np.empty((self.batch, 3, size, size), np.uint8)
-        hr = np.empty((self.batch, 3, size * scale, size * scale), np.uint8)
-        for n in range(self.batch):
+        rng = self.random(step)
+        chosen = rng.integers(len(self.images), size=self.batch)[self.samples]
+        corner = rng.random((self.batch, 2))[self.samples]
+        codes = rng.integers(8, size=self.batch)[self.samples]
+        lr = np.empty((len(chosen), 3, size, size), np.uint8)
+        hr = np.empty((len(chosen), 3, size * scale, size * scale), np.uint8)
+        for n in range(len(chosen)):
             lr_image, hr_image = self.images.lr[chosen[n]], self.images.hr[chosen[n]]
             y = int(corner[n, 0] * (lr_image.shape[1] - size + 1))
             x = int(corner[n, 1] * (lr_image.shape[2] - size + 1))

@@ -68,6 +68,15 @@ def test_errors(test_set: Path, tmp_path: Path) -> None:
         load_pair(pair, 3)
 
 
+def test_extra_lr_files(test_set: Path) -> None:
+    (test_set / "HR" / "0.png").unlink()
+    with pytest.raises(ValueError, match=r"0\.png has no partner in .*HR: expected one LR file"):
+        paired_images(test_set, 3)
+    (test_set / "HR" / "2.png").unlink()
+    with pytest.raises(ValueError, match=r"nor have 1 more"):
+        paired_images(test_set, 3)
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_shipped_test_sets_are_what_we_make(shared: Path, scale: int) -> None:
     """The stored LR images come from MATLAB; ours are within one step of 8 bit."""
