@@ -73,13 +73,14 @@ class DRSAN(nn.Module):
         groups: K. blocks: N, residual blocks in a group.
         residual: "dynamic" (the paper), or the ablations of Table V: "last" adds the feature before
             with weight 1 (Res), "all" adds all earlier ones with weight 1 (AllRes).
-        attention: the factor sigmoid(h) (RSA).
+        attention: True for the factor sigmoid(h) (RSA), False for none, or what Table VII compares
+            it with: "channel" (CA), "spatial" (SA) or "pixel" (PA), on every residual.
         concat: the 1x1 over all features of a group; without it the last one is its result (the
             paper does not say; the parameters of Table V agree).
         activation: on the coefficients: "none" (the paper), "tanh" or "sigmoid" (Table VI).
 
     Raises:
-        ValueError: another ``residual`` or ``activation``, or a size below 1.
+        ValueError: another ``residual``, ``attention`` or ``activation``, or a size below 1.
 
     Example:
         >>> import torch
@@ -99,7 +100,7 @@ class DRSAN(nn.Module):
         groups: int,
         blocks: int,
         residual: str = "dynamic",
-        attention: bool = True,
+        attention: bool | str = True,
         concat: bool = True,
         activation: str = "none",
     ) -> None:
@@ -173,7 +174,7 @@ def build_drsan(
     scale: int,
     groups: int | None = None,
     residual: str = "dynamic",
-    attention: bool = True,
+    attention: bool | str = True,
     concat: bool = True,
     activation: str = "none",
 ) -> DRSAN:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..engine import Steps, Value, lowers
+from .blocks import ChannelAttention, PixelAttention
 
 RESIDUALS = ("dynamic", "last", "all")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,14 +52,37 @@ class ResidualBlock(nn.Sequential):
         )
 
 
+class SpatialAttention(nn.Module):
+    """``x * sigmoid(Conv7x7([mean_c x, max_c x]))``, one factor per pixel (CBAM, ECCV 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> same
+        """Scale the pixels."""
+        seen = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        return x * self.conv(seen).sigmoid()
+
+
+# What Table VII sets in the place of the residuals' own sigmoid. The paper prints parameters alone,
+# in thousands: of the usual forms these fit, one module behind each of the six residual blocks.
+ATTENTIONS: dict[str, Callable[[int], nn.Module]] = {
+    "channel": partial(ChannelAttention, reduction=12),
+    "spatial": lambda channels: SpatialAttention(),
+    "pixel": PixelAttention,
+}
+
+
 class DRAG(nn.Module):
     """Dynamic residual attention group.
 
     For n = 1..N: ``h = block_n(f_{n-1})``, ``f_n = (h + sum_{j<n} r^n_j f_j) * sigmoid(h)``; the
-    result is a 1x1 convolution over f_0 .. f_N. The options are those of ``DRSAN``.
+    result is a 1x1 convolution over f_0 .. f_N. With an ``attention`` by name it is applied to h
+    and ``f_n = h + sum_{j<n} r^n_j f_j``, as RCAN and CBAM do. The options are those of ``DRSAN``.
 
     Raises:
-        ValueError: an unknown ``residual`` or ``activation``, or fewer than 1 block.
+        ValueError: an unknown option, or fewer than 1 block.
     """
 
     def __init__(
@@ -65,7 +90,7 @@ class DRAG(nn.Module):
         channels: int,
         blocks: int,
         residual: str = "dynamic",
-        attention: bool = True,
+        attention: bool | str = True,
         concat: bool = True,
         activation: str = "none",
     ) -> None:
@@ -73,6 +98,7 @@ class DRAG(nn.Module):
         for name, value, known in (
             ("residual", residual, RESIDUALS),
             ("activation", activation, tuple(ACTIVATIONS)),
+            *([("attention", attention, tuple(ATTENTIONS))] if isinstance(attention, str) else []),
         ):
             if value not in known:
                 raise ValueError(f"DRSAN: expected {name} in {', '.join(known)}, got {value!r}")
@@ -83,6 +109,9 @@ class DRAG(nn.Module):
         if residual == "dynamic":
             self.coefficients = DynamicResidual(channels, blocks, activation)
         self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
+        if isinstance(attention, str):
+            for block in self.blocks:
+                block.append(ATTENTIONS[attention](channels))  # type: ignore[operator]
         if concat:
             self.fuse = nn.Conv2d((blocks + 1) * channels, channels, 1)
 
@@ -96,10 +125,10 @@ class DRAG(nn.Module):
         Raises:
             ValueError: the group has no dynamic coefficients or no attention.
         """
-        if self.residual != "dynamic" or not self.attention:
+        if self.residual != "dynamic" or self.attention is not True:
             raise ValueError(
                 "DRSAN: details are coefficients and attention maps; this net was made with "
-                f"residual={self.residual!r}, attention={self.attention}. Drop return_details"
+                f"residual={self.residual!r}, attention={self.attention!r}. Drop return_details"
             )
         r, maps = self.coefficients(f0), list[Tensor]()
         return self._apply_blocks(f0, r, maps), r, torch.stack(maps, 1)
@@ -112,7 +141,7 @@ class DRAG(nn.Module):
         for block in self.blocks:
             h = block(features[-1])
             feature = h + self._earlier(features, r)
-            if self.attention:
+            if self.attention is True:
                 gate = torch.sigmoid(h)
                 feature = feature * gate
                 if maps is not None:

@@ -110,23 +110,29 @@ def _pcsr(row: Row) -> Recipe | str | None:
 # DRSAN: sizes by name, and the ablations of a 48s with two groups at x2.
 
 _ABLATED = "drsan-48s"
-_ATTENTIONS = {"Baseline": "Res+Concat", "DRSA": "DRA+RSA+Concat"}
+_COMPARED = {"Baseline": "Res+Concat", "DRSA": "DRA+RSA+Concat"} | {
+    name: f"Res+{name}+Concat" for name in ("CA", "SA", "PA")
+}
+_ATTENTIONS: dict[str, bool | str] = {
+    "RSA": True,
+    "CA": "channel",
+    "SA": "spatial",
+    "PA": "pixel",
+}
 _RESIDUALS = {"Res": "last", "AllRes": "all", "DRA": "dynamic"}
 
 
 def _drsan(row: Row) -> Recipe | str | None:
     if row.variant.startswith("DRSAN-"):
         return Recipe(row.variant.lower(), "720p")
-    if row.table == "VII" and row.variant not in _ATTENTIONS:
-        return "this variant of attention is not in this version"
-    parts = set(_ATTENTIONS.get(row.variant, row.variant).split("+"))
-    residual = parts & set(_RESIDUALS)
-    if len(residual) != 1 or parts - residual - {"RSA", "Concat"}:
+    parts = set(_COMPARED.get(row.variant, row.variant).split("+"))
+    residual, attention = parts & set(_RESIDUALS), parts & set(_ATTENTIONS)
+    if len(residual) != 1 or len(attention) > 1 or parts - residual - attention - {"Concat"}:
         return None
     options = {
         "groups": 2,
         "residual": _RESIDUALS[residual.pop()],
-        "attention": "RSA" in parts,
+        "attention": _ATTENTIONS[attention.pop()] if attention else False,
         "concat": "Concat" in parts,
     }
     return Recipe(_ABLATED, "720p", options)

@@ -112,7 +112,15 @@ def test_flops_hold_biases_and_prelus() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"activation": "tanh"}, {"activation": "sigmoid"}, *ABLATIONS.values()],
+    [
+        {},
+        {"activation": "tanh"},
+        {"activation": "sigmoid"},
+        {"residual": "last", "attention": "channel"},
+        {"residual": "last", "attention": "spatial"},
+        {"attention": "pixel"},
+        *ABLATIONS.values(),
+    ],
     ids=str,
 )
 def test_equations(options: dict[str, Any], scale: int) -> None:
@@ -131,7 +139,7 @@ def _definition(
     groups: int,
     blocks: int,
     residual: str = "dynamic",
-    attention: bool = True,
+    attention: bool | str = True,
     concat: bool = True,
     activation: str = "none",
 ) -> Tensor:
@@ -157,13 +165,21 @@ def _definition(
             block = f"{at}.blocks.{n - 1}"
             h = conv(F.prelu(f[-1], w[f"{block}.0.weight"]), f"{block}.1")
             h = conv(F.prelu(h, w[f"{block}.2.weight"]), f"{block}.3")
+            if attention == "channel":
+                squeezed = conv(h.mean((2, 3), keepdim=True), f"{block}.4.squeeze").relu()
+                h = h * conv(squeezed, f"{block}.4.excite").sigmoid()
+            elif attention == "spatial":
+                pooled = torch.stack([h.mean(1), h.max(1).values], 1)
+                h = h * conv(pooled, f"{block}.4.conv").sigmoid()
+            elif attention == "pixel":
+                h = h * conv(h, f"{block}.4.conv").sigmoid()
             total = h
             for j in range(n):
                 one = float(residual == "all" or j == n - 1)
                 factor = r[:, packed].view(-1, 1, 1, 1) if residual == "dynamic" else one
                 total = total + factor * f[j]
                 packed += 1
-            f.append(total * torch.sigmoid(h) if attention else total)
+            f.append(total * torch.sigmoid(h) if attention is True else total)
         x = conv(torch.cat(f, 1), f"{at}.fuse") if concat else f[-1]
     x = conv(x, "body.conv") + x0
     for i, s in enumerate((2, 2) if scale == 4 else (scale,)):
@@ -217,6 +233,7 @@ def test_details_of_an_ablation() -> None:
     [
         ({"residual": "some"}, "expected residual in dynamic, last, all, got 'some'"),
         ({"activation": "relu"}, "expected activation in none, tanh, sigmoid, got 'relu'"),
+        ({"attention": "self"}, "expected attention in channel, spatial, pixel, got 'self'"),
         ({"groups": 0}, "expected at least 1 group, got 0"),
     ],
 )
