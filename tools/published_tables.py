@@ -1,10 +1,11 @@
-"""Write sparsesr/assets/published_tables.json: what the four papers print, numbers and names only.
+"""Write what the four papers print, numbers and names only, to sparsesr/assets.
 
     python tools/published_tables.py ../shared            # rewrite
-    python tools/published_tables.py ../shared --check    # exit 1 if the file is not what it makes
+    python tools/published_tables.py ../shared --check    # exit 1 if a file is not what it makes
 
 Reads spec/paper_tables.json and spec/urban100_sizes.json of the shared folder, and the sizes of the
-images in data/. `sparsesr tables` recomputes the rows.
+images in data/. published_tables.json holds parameters and FLOPs, which `sparsesr tables`
+recomputes; published_quality.json PSNR, SSIM and sparsity of the tables that `sparsesr ablate` has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from typing import Any
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "sparsesr" / "assets" / "published_tables.json"
+ASSETS = ROOT / "sparsesr" / "assets"
+ABLATIONS = {
+    "MGA": ("3", "4", "5", "6", "7"),
+    "SMSR": ("supp I",),
+    "PCSR": ("3", "4", "5", "appendix 3"),
+    "DRSAN": ("V", "VI", "VII"),
+}
 
 SOURCES = {
     "MGA": "Hu et al., ECCV 2022",
@@ -103,14 +110,16 @@ def _size(path: Path) -> Size:
         return image.size
 
 
-def tables(shared: Path) -> list[dict[str, Any]]:
-    """The papers' tables, sorted; a row is [variant, scale, dataset, params, flops, note]."""
+def tables(
+    shared: Path, row: Callable[[dict[str, Any], list[dict[str, Any]]], list[Any]]
+) -> list[dict[str, Any]]:
+    """The papers' tables, sorted, with the rows that `row` makes of a cell and its table."""
     cells = json.loads((shared / "spec" / "paper_tables.json").read_text(encoding="utf-8"))
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         found.setdefault((cell["system"], cell["table"]), []).append(cell)
     return [
-        {"paper": paper, "table": table, "rows": [_row(cell, rows) for cell in rows]}
+        {"paper": paper, "table": table, "rows": [row(cell, rows) for cell in rows]}
         for (paper, table), rows in sorted(found.items(), key=_order)
     ]
 
@@ -120,7 +129,8 @@ def _order(item: tuple[tuple[str, str], Any]) -> tuple[int, bool, str]:
     return list(SOURCES).index(paper), table.startswith("appendix"), table
 
 
-def _row(cell: dict[str, Any], table: list[dict[str, Any]]) -> list[Any]:
+def _cost(cell: dict[str, Any], table: list[dict[str, Any]]) -> list[Any]:
+    """[variant, scale, dataset, params, flops, note]."""
     flops = cell["gflops"]
     # 52.20 has lost its zero: a table prints all its FLOPs with the same number of decimals.
     decimals = max(_decimals(c["gflops"]) for c in table if c["gflops"] is not None) if flops else 0
@@ -134,6 +144,12 @@ def _row(cell: dict[str, Any], table: list[dict[str, Any]]) -> list[Any]:
     ]
 
 
+def _quality(cell: dict[str, Any], table: list[dict[str, Any]]) -> list[Any]:
+    """[variant, scale, dataset, psnr, ssim, sparsity]."""
+    values = [cell.get(key) for key in ("psnr", "ssim", "sparsity")]
+    return [cell["variant"], cell["scale"], cell["dataset"], *values]
+
+
 def _decimals(number: float) -> int:
     return len(str(number).partition(".")[2].rstrip("0"))
 
@@ -144,12 +160,21 @@ def _note(note: str) -> str | None:
     return reason if mark else None
 
 
-def text(shared: Path) -> str:
-    """The file, one row a line."""
-    head = {"sources": SOURCES, "mean_lr_pixels": pixels(shared)}
-    parts = []
-    for key, value in {**head, "tables": tables(shared)}.items():
-        parts.append(f'"{key}": {_layout(value)}')
+def files(shared: Path) -> dict[str, str]:
+    """The files by name, one row a line."""
+    quality = [
+        table for table in tables(shared, _quality) if table["table"] in ABLATIONS[table["paper"]]
+    ]
+    head = {"sources": SOURCES}
+    cost = {"mean_lr_pixels": pixels(shared), "tables": tables(shared, _cost)}
+    return {
+        "published_tables.json": _text({**head, **cost}),
+        "published_quality.json": _text({**head, "tables": quality}),
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    parts = [f'"{key}": {_layout(value)}' for key, value in document.items()]
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -171,10 +196,11 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         print(__doc__)
         return 2
-    made = text(Path(arguments[0]))
+    made = files(Path(arguments[0]))
     if arguments[1:] == ["--check"]:
-        return int(RESULT.read_text(encoding="utf-8") != made)
-    RESULT.write_text(made, encoding="utf-8")
+        return int(any((ASSETS / n).read_text(encoding="utf-8") != t for n, t in made.items()))
+    for name, content in made.items():
+        (ASSETS / name).write_text(content, encoding="utf-8")
     return 0
 
 
