@@ -1,4 +1,4 @@
-"""The command line: ``sparsesr {demo,upscale,models,evaluate,train,tables,profile,convert,env}``.
+"""The command line: ``sparsesr COMMAND``, the commands being ``COMMANDS``.
 
 Exit codes: 0 done, 1 some files failed, 2 usage, 3 backend or model missing.
 """
@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = ("demo", "upscale", "models", "evaluate", "train", "tables", "profile", "convert", "env")
+COMMANDS = (
+    "demo",
+    "upscale",
+    "models",
+    "evaluate",
+    "prepare-data",
+    "train",
+    "ablate",
+    "tables",
+    "profile",
+    "convert",
+    "env",
+)
 
 
 def build_app() -> typer.Typer:
@@ -28,7 +40,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for name in COMMANDS:
-        importlib.import_module(f"sparsesr.cli.{name}").register(app)
+        importlib.import_module(f"sparsesr.cli.{name.replace('-', '_')}").register(app)
     return app
 
 

@@ -81,9 +81,10 @@ def guarded(command: Command) -> Command:
         except CommandError as error:
             fail(str(error), error.code)
         except Exception as error:
+            from sparsesr.data import CacheError
             from sparsesr.io import ImageError
 
-            if isinstance(error, ImageError):
+            if isinstance(error, (ImageError, CacheError)):
                 fail(str(error), SOME_FAILED)
             if isinstance(error, (ValueError, FileNotFoundError, FileExistsError)):
                 fail(str(error), USAGE)
