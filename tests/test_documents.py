@@ -17,6 +17,7 @@ DOCUMENTS = [
     "csrc/README.md",
     "docs/masked.md",
     "docs/routing.md",
+    "docs/training.md",
     "kernels/README.md",
 ]
 WITH_EXAMPLES = ["README.md", "docs/masked.md", "docs/routing.md"]
@@ -40,7 +41,7 @@ def test_commands_exist(root: Path, name: str) -> None:
     from sparsesr.cli import build_app
 
     known = {c.name for c in build_app().registered_commands}
-    used = set(re.findall(r"^sparsesr ([a-z]+)", (root / name).read_text(), re.MULTILINE))
+    used = set(re.findall(r"^sparsesr ([a-z-]+)", (root / name).read_text(), re.MULTILINE))
     assert used
     assert used <= known
 
