@@ -19,7 +19,6 @@ COMMANDS = (
     "evaluate",
     "prepare-data",
     "train",
-    "ablate",
     "tables",
     "profile",
     "convert",
