@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 # A package may import those to its right (and itself).
-ORDER = ["cli", "inference", "train", "models", "nn", "engine", "ops"]
+ORDER = ["cli", "ablations", "inference", "train", "models", "nn", "engine", "ops"]
 LEAVES = {"io", "metrics", "data", "viz"}  # import each other and ops only
 PATCH_OPS = {"select_patches", "gather_patches", "select_gather_patches", "scatter_patches"}
 

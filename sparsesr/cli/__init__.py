@@ -19,6 +19,7 @@ COMMANDS = (
     "evaluate",
     "prepare-data",
     "train",
+    "ablate",
     "tables",
     "profile",
     "convert",
