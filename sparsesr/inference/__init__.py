@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from sparsesr.inference.evaluation import PAPER_K, evaluate
+from sparsesr.inference.choices import PAPER_K
+from sparsesr.inference.evaluation import evaluate
 from sparsesr.inference.profiling import profile
+from sparsesr.inference.rivals import Rival, lean_rival
+from sparsesr.inference.sweep import sweep
 from sparsesr.inference.upscaler import Upscaler
 
-__all__ = ["PAPER_K", "Upscaler", "evaluate", "profile"]
+__all__ = ["PAPER_K", "Rival", "Upscaler", "evaluate", "lean_rival", "profile", "sweep"]

@@ -11,28 +11,35 @@ import torch
 from torch import Tensor, nn
 
 from sparsesr.complexity import complexity, routed_complexity
+from sparsesr.inference.choices import (
+    ALL,
+    check_options,
+    choice_of,
+    k_shown,
+    unusual_options,
+)
 from sparsesr.inference.masks import composite, error_mask
-from sparsesr.inference.upscaler import Upscaler, check_choice
+from sparsesr.inference.upscaler import Upscaler
 from sparsesr.io import read_image, to_tensor
 from sparsesr.metrics import imresize, psnr, quantize, ssim
-from sparsesr.nn import check_routing, has_sparse_masks, routes_pixels, selects_patches
+from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
 
 if TYPE_CHECKING:
     from sparsesr.data import ImagePair
-
-# The patches MGA refines per image: its code says 240 for the small sets, 1000 elsewhere.
-PAPER_K = {"set5": 240, "set14": 240, "b100": 240, "bsd100": 240, "bsds100": 240}
-PAPER_K_ELSEWHERE = 1000
 
 # What is averaged over the images; "sparsity_of_modules" is a list.
 MEASURES = (
     "psnr",
     "ssim",
+    "coverage",
     "sparsity",
     "sparsity_of_modules",
     "heavy_fraction",
     "paper_flops",
     "macs",
+    "mask_l1",
+    "zero_mask_l1",
+    "unchanged",
 )
 
 Progress = Callable[[int, int, str], None]  # images done, images in all, the name of the last
@@ -91,53 +98,50 @@ def evaluate(
         ImageError: an image of the set cannot be read.
         ValueError: no image in the folder, the scale is not the network's, a bad option.
     """
-    _check(net, scale, convention, order, mask, hr_mod, refine)
+    check_options(net, scale, convention, order, mask, hr_mod, refine)
     from sparsesr.data import paired_images
 
     dataset = Path(root).resolve().name
-    choice = _choice(net, k, budget, dataset)
+    choice = choice_of(net, k, budget, dataset)
     upscaler = Upscaler(net, backend=backend, device=device)
     pairs = paired_images(root, scale)
     images: list[dict[str, Any]] = []
     for i, pair in enumerate(pairs):
-        lr, hr = _load(pair, scale, convention, hr_mod)
+        lr, hr = load_images(pair, scale, convention, hr_mod)
         generator = torch.Generator(upscaler.device).manual_seed(seed + i)
         if routes_pixels(net):
-            sr, used = _route(upscaler, lr, {**choice, "scale": scale, "refine": refine})
+            sr, used = route(upscaler, lr, {**choice, "scale": scale, "refine": refine})
         else:
-            sr, used = _super_resolve(upscaler, lr, choice, order, mask, generator)
-            used |= _cost(net, lr) if convention == "pcsr" else {}
-        colours: Literal["y", "rgb"] = "y" if convention == "y" else "rgb"
-        sr = sr.float().cpu()
-        images.append(
-            {
-                "name": pair.name,
-                "psnr": psnr(sr, hr, scale, colours),
-                "ssim": ssim(sr, hr, scale, colours),
-                **used,
-            }
-        )
+            sr, used = super_resolve(upscaler, lr, choice, order, mask, generator)
+            used |= cost_of(net, lr) if convention == "pcsr" else {}
+        images.append({"name": pair.name, **quality(sr, hr, scale, convention), **used})
         if progress is not None:
             progress(i + 1, len(pairs), pair.name)
     document = {
-        "model": f"{getattr(net, 'model_name', type(net).__name__.lower())}-x{scale}",
+        "model": display_name(net, scale),
         "scale": scale,
         "convention": convention,
         "dataset": dataset,
-        "k": _k_used(choice),
-        "mean": _mean(images),
+        "k": k_shown(choice),
+        "mean": means(images),
         "images": images,
     }
-    return document | _unusual(choice, order, mask, hr_mod, refine)
+    return document | unusual_options(choice, order, mask, hr_mod, refine)
 
 
-def _k_used(choice: dict[str, Any]) -> Any:
-    if choice.get("adaptive"):
-        return "adaptive"
-    return "all" if choice == {"k": _ALL} else choice.get("k")
+def display_name(net: nn.Module, scale: int) -> str:
+    """What a network is called beside its numbers: its name, or its type, and the scale."""
+    return f"{getattr(net, 'model_name', type(net).__name__.lower())}-x{scale}"
 
 
-def _mean(images: list[dict[str, Any]]) -> dict[str, Any]:
+def quality(sr: Tensor, hr: Tensor, scale: int, convention: str) -> dict[str, float]:
+    """PSNR and SSIM of one image under a convention of ``evaluate``."""
+    colours: Literal["y", "rgb"] = "y" if convention == "y" else "rgb"
+    sr = sr.float().cpu()
+    return {"psnr": psnr(sr, hr, scale, colours), "ssim": ssim(sr, hr, scale, colours)}
+
+
+def means(images: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over the images, of lists entry by entry."""
 
     def mean(values: list[Any]) -> Any:
@@ -149,92 +153,7 @@ def _mean(images: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: mean([image[key] for image in images]) for key in keys}
 
 
-def _unusual(
-    choice: dict[str, Any], order: str, mask: str, hr_mod: int | None, refine: bool
-) -> dict[str, Any]:
-    """The options that are not the default, to be named beside the numbers."""
-    options = {
-        "budget": choice.get("budget"),
-        "hr_mod": hr_mod,
-        "order": order if order != "largest" else None,
-        "mask": mask if mask != "predicted" else None,
-        "refine": None if refine else False,
-    }
-    return {key: value for key, value in options.items() if value is not None}
-
-
-_ALL = 2**31 - 1  # models clamp k to the number of patches
-
-
-def _check(
-    net: nn.Module,
-    scale: int,
-    convention: str,
-    order: str,
-    mask: str,
-    hr_mod: int | None,
-    refine: bool,
-) -> None:
-    for name, value, allowed in (
-        ("convention", convention, ("y", "rgb", "pcsr")),
-        ("order", order, ("largest", "random", "smallest")),
-        ("mask", mask, ("predicted", "oracle")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"evaluate: expected {name} in {', '.join(allowed)}; got {value!r}")
-    if getattr(net, "scale", scale) != scale and not routes_pixels(net):
-        raise ValueError(f"evaluate: the network is for x{net.scale}, got scale={scale}")
-    if hr_mod is not None and (hr_mod < 1 or hr_mod % scale):
-        raise ValueError(f"evaluate: expected hr_mod to be a multiple of {scale}, got {hr_mod}")
-    if (order != "largest" or mask != "predicted") and not selects_patches(net):
-        raise ValueError("evaluate: order and mask need a network that selects patches")
-    if not refine and not routes_pixels(net):
-        raise ValueError("evaluate: refine=False needs a network that routes pixels")
-
-
-def _choice(
-    net: nn.Module, k: int | float | str, budget: float | None, dataset: str
-) -> dict[str, Any]:
-    """k and budget as keyword arguments for the network; empty for one that does not choose."""
-    if budget is not None:
-        if k != "paper":
-            raise ValueError(f"evaluate: expected k or budget, got both (k={k}, budget={budget})")
-        check_choice(net, None, budget)
-        return {"budget": budget}
-    if routes_pixels(net):
-        return _routing(k)
-    if k == "paper":
-        if not selects_patches(net):
-            return {}
-        return {"k": PAPER_K.get(dataset.lower(), PAPER_K_ELSEWHERE)}
-    if k == "all":
-        choice: dict[str, Any] = {"k": _ALL}
-    elif isinstance(k, str):
-        raise ValueError(f"evaluate: expected k 'paper', 'all', an int or a fraction, got {k!r}")
-    else:
-        choice = {"budget": k} if isinstance(k, float) else {"k": k}
-    check_choice(net, choice.get("k"), choice.get("budget"))
-    return choice
-
-
-def _routing(k: int | float | str) -> dict[str, Any]:
-    """k as keyword arguments of a network that routes pixels."""
-    if isinstance(k, str):
-        words: dict[str, dict[str, Any]] = {
-            "paper": {"k": 0.0},
-            "all": {"budget": 1.0},
-            "adaptive": {"adaptive": True},
-        }
-        if k not in words:
-            raise ValueError(
-                f"evaluate: expected k 'paper', 'all', 'adaptive' or a number, got {k!r}"
-            )
-        return words[k]
-    check_routing(k, False, None)
-    return {"k": float(k)}
-
-
-def _load(
+def load_images(
     pair: ImagePair, scale: int, convention: str, hr_mod: int | None
 ) -> tuple[Tensor, Tensor]:
     """LR [1, 3, h, w] and HR [1, 3, s h, s w], both float32 in [0, 1] (LR of PCSR overshoots)."""
@@ -258,9 +177,7 @@ def _pcsr_side(side: int) -> int:
     return side if side < 32 else (side - 32) // 28 * 28 + 32
 
 
-def _route(
-    upscaler: Upscaler, lr: Tensor, options: dict[str, Any]
-) -> tuple[Tensor, dict[str, Any]]:
+def route(upscaler: Upscaler, lr: Tensor, options: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """SR of one image, the share of its pixels that was heavy, and what they cost."""
     net: Any = upscaler.net
     out = upscaler.run(lr, **options, return_details=True)
@@ -270,7 +187,7 @@ def _route(
     return out.sr, {"k_used": None, **used}
 
 
-def _cost(net: nn.Module, lr: Tensor) -> dict[str, Any]:
+def cost_of(net: nn.Module, lr: Tensor) -> dict[str, Any]:
     """What one image costs a network that computes everything everywhere."""
     if selects_patches(net) or has_sparse_masks(net):
         return {}
@@ -278,7 +195,7 @@ def _cost(net: nn.Module, lr: Tensor) -> dict[str, Any]:
     return {"paper_flops": cost.paper_flops, "macs": cost.macs}
 
 
-def _super_resolve(
+def super_resolve(
     upscaler: Upscaler,
     lr: Tensor,
     choice: dict[str, Any],
@@ -299,7 +216,7 @@ def _super_resolve(
     if mask == "predicted":
         out = upscaler.run(lr, **choice, **options)
         return out.sr, {"k_used": 0 if out.index is None else out.index.shape[1]}
-    out = upscaler.run(lr, k=_ALL, return_details=True)
+    out = upscaler.run(lr, k=ALL, return_details=True)
     from sparsesr.nn import effective_k
     from sparsesr.ops import select_patches
 

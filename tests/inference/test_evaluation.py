@@ -11,33 +11,11 @@ import torch
 
 import sparsesr
 from sparsesr.inference import evaluate, profile
-from sparsesr.inference.evaluation import PAPER_K, _pcsr_side
+from sparsesr.inference.choices import PAPER_K
+from sparsesr.inference.evaluation import _pcsr_side
 from sparsesr.inference.masks import composite, error_mask, patch_pixels
-from sparsesr.io import ImageError, write_image
-from sparsesr.metrics import imresize, psnr
-
-
-@pytest.fixture(scope="module")
-def net() -> torch.nn.Module:
-    torch.manual_seed(0)
-    return sparsesr.create_model("fsrcnn-mga", scale=2).eval()
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    """Two images and their LR files, as the benchmarks lay them out; HR is not cropped."""
-    root = tmp_path / "Set5"
-    (root / "HR").mkdir(parents=True)
-    (root / "LRx2").mkdir()
-    rng = np.random.default_rng(0)
-    for name, (height, width) in (("one", (41, 36)), ("two", (52, 70))):
-        hr = (255 * np.clip(imresize(rng.random((9, 9, 3)), size=(height, width)), 0, 1)).astype(
-            np.uint8
-        )
-        write_image(root / "HR" / f"{name}.png", hr)
-        cropped = hr[: height // 2 * 2, : width // 2 * 2]
-        write_image(root / "LRx2" / f"{name}.png", imresize(cropped, 0.5))
-    return root
+from sparsesr.io import ImageError, to_array
+from sparsesr.metrics import psnr
 
 
 def test_shape_of_the_result(net: torch.nn.Module, dataset: Path) -> None:
@@ -262,3 +240,30 @@ def test_pcsr_protocol_gives_the_measured_figure(shared: Path) -> None:
     published.load_state_dict(file["model"]["sd"])
     result = evaluate(published, shared / "data" / "Set14", 4, convention="pcsr", hr_mod=12)
     assert result["mean"]["psnr"] == pytest.approx(25.785, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["Set14", "B100"])
+def test_psnr_is_that_of_scikit_image(shared: Path, tmp_path: Path, name: str) -> None:
+    """Luma written out here, of the 8-bit images; MATLAB's weights, not rounded."""
+    metrics = pytest.importorskip("skimage.metrics")
+    from sparsesr.data import load_pair, paired_images
+
+    every = paired_images(shared / "data" / name, 4)
+    pairs = [every[0], every[len(every) // 2], every[-1]]
+    root = tmp_path / name
+    for part in ("HR", "LRx4"):
+        (root / part).mkdir(parents=True)
+    for pair in pairs:
+        assert pair.lr is not None
+        (root / "HR" / pair.hr.name).symlink_to(pair.hr.resolve())
+        (root / "LRx4" / pair.lr.name).symlink_to(pair.lr.resolve())
+    net = sparsesr.from_pretrained("fsrcnn-mga-x4")
+    images = evaluate(net, root, 4, k=240)["images"]
+    assert len(images) == 3
+    weights = np.array([65.481, 128.553, 24.966]) / 255
+    for pair, image in zip(pairs, images, strict=True):
+        lr, hr = load_pair(pair, 4)
+        sr = sparsesr.Upscaler(net, k=240)(lr)
+        lumas = [(to_array(x) @ weights + 16)[4:-4, 4:-4] for x in (hr, sr)]
+        expected = metrics.peak_signal_noise_ratio(*lumas, data_range=255)
+        assert image["psnr"] == pytest.approx(expected, abs=1e-3)
