@@ -1,7 +1,8 @@
-"""``sparsesr evaluate``: PSNR and SSIM on a data set."""
+"""``sparsesr evaluate``: PSNR and SSIM on data sets, sweeps over k, masks beside the truth."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,23 +15,22 @@ from sparsesr.cli._common import (
     DeviceOption,
     JsonOption,
     ModelOption,
+    OverwriteOption,
     QuietOption,
     ScaleOption,
     check_backend,
     check_device,
-    console,
     guarded,
     load_for_scale,
     parse_k,
     print_json,
 )
+from sparsesr.cli._data_sets import check_data, check_outputs, progress_bar
+from sparsesr.cli._mask_error import compare_sets, show_mask_error
+from sparsesr.cli._quality_table import show_quality
+from sparsesr.cli._sweep import show_sweep, sweep_sets
 
-_COSTS = {"heavy_fraction": "heavy", "paper_flops": "paper's GFLOPs", "macs": "GMACs"}
-_CONVENTIONS = {
-    "y": "Y of MATLAB rgb2ycbcr, 8-bit rounded, border {scale} cropped",
-    "rgb": "RGB, 8-bit rounded, border {scale} cropped",
-    "pcsr": "PCSR's: RGB, float LR, LR cropped to 28 n + 32, 8-bit rounded, border {scale} cropped",
-}
+_MASK_FOLDER = Path("sparsesr-mask-error")
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +41,12 @@ def register(app: typer.Typer) -> None:
 @guarded
 def evaluate(
     data: Annotated[
-        Path,
-        typer.Option("--data", "-d", help="Folder with HR/ and LRxN/, or a folder of HR images."),
+        list[Path],
+        typer.Option(
+            "--data",
+            "-d",
+            help="Folder with HR/ and LRxN/, or a folder of HR images. Repeat it for more sets.",
+        ),
     ],
     model: ModelOption = None,
     scale: ScaleOption = None,
@@ -74,82 +78,116 @@ def evaluate(
     ] = True,
     backend: BackendOption = None,
     device: DeviceOption = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Also write a row for each image and the mean.")
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            "--sweep",
+            help="Measure quality, multiply-adds and time at several k: '0,240,all', '0%,10%,all' "
+            "(PCSR: exponents, or shares of heavy pixels) or 'default'.",
+            metavar="VALUES",
+        ),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="--sweep: png, svg or pdf; default {model}_{dataset}_sweep.png here."),
+    ] = None,
+    dense: Annotated[
+        str | None,
+        typer.Option(help="--sweep: dense network to compare with; default the family's D-Net."),
+    ] = None,
+    time_images: Annotated[
+        int, typer.Option(min=1, help="--sweep: images to time, spread over the set by size.")
+    ] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="--sweep: timed runs of each.")] = 10,
+    mask_error: Annotated[
+        bool,
+        typer.Option("--mask-error", help="Compare the mask with what refining every patch does."),
+    ] = False,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="--mask-error: pictures of the first images of each set.")
+    ] = 5,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help=f"--mask-error: folder, default {_MASK_FOLDER}."),
+    ] = None,
+    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a model on a data set, under a convention that is printed with the numbers."""
+    """Measure a model on data sets, under a convention that is printed with the numbers.
+
+    With several --data, --json prints a list. --sweep draws PSNR against multiply-adds and time,
+    with the dense network of the family and the break-even; --mask-error shows the mask beside its
+    ground truth and how little refining changes.
+    """
+    if sweep is not None and mask_error:
+        raise CommandError("--sweep and --mask-error exclude each other; run them one by one")
+    _refuse("--sweep", sweep is not None, {"--figure": figure, "--dense": dense})
+    _refuse("--mask-error", mask_error, {"--output": output})
     if budget is not None and k != "paper":
         raise CommandError(f"--k {k} and --budget {budget} exclude each other; give one of them")
-    if budget is not None:
-        parse_k(None, budget)
+    if (sweep is not None or mask_error) and (k != "paper" or budget is not None):
+        raise CommandError("--sweep and --mask-error choose k themselves; drop --k and --budget")
+    if sweep is not None and mask != "predicted":
+        raise CommandError("--sweep measures the mask that the network predicts; drop --mask")
     check_backend(backend)
     check_device(device)
+    if csv is not None:
+        check_outputs([csv], overwrite)
     net, _, factor = load_for_scale(model, scale)
-    words = ("paper", "all", "adaptive")
-    choice: Any = k if k in words else parse_k(k, None, net)["k"]
-    from rich.progress import Progress
+    factor = int(factor)
+    check_data(data, factor)
+    common = {"hr_mod": hr_mod, "backend": backend, "device": device}
+    quality = {"convention": convention, "order": order, "seed": seed, "refine": refine}
+    show: Callable[[dict[str, Any]], None] = show_quality
+    if mask_error:
+        folder = output or _MASK_FOLDER
+        documents = compare_sets(net, factor, data, folder, pictures, overwrite, quiet, common)
+        show = show_mask_error
+    elif sweep is not None:
+        timing = {"time_images": time_images, "repeats": repeats}
+        options = {**common, **quality, **timing}
+        documents = sweep_sets(net, factor, data, sweep, dense, figure, overwrite, quiet, options)
+        show = show_sweep
+    else:
+        options = {**common, **quality, "mask": mask, **_choice(net, k, budget)}
+        documents = _evaluate_sets(net, factor, data, quiet, options)
+    if csv is not None:
+        from sparsesr.inference.csv_rows import write_csv
 
+        write_csv(csv, documents, overwrite)
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        for document in documents:
+            show(document)
+
+
+def _refuse(form: str, asked: bool, options: dict[str, Any]) -> None:
+    """Options of a form of the command that was not asked for."""
+    given = [name for name, value in options.items() if value is not None]
+    if given and not asked:
+        raise CommandError(f"{' and '.join(given)}: only with {form}")
+
+
+def _choice(net: Any, k: str, budget: float | None) -> dict[str, Any]:
+    if budget is not None:
+        parse_k(None, budget)
+        return {"budget": budget}
+    words = ("paper", "all", "adaptive")
+    return {"k": k if k in words else parse_k(k, None, net)["k"]}
+
+
+def _evaluate_sets(
+    net: Any, scale: int, folders: Sequence[Path], quiet: bool, options: dict[str, Any]
+) -> list[dict[str, Any]]:
     from sparsesr.inference import evaluate as run
 
-    with Progress(console=console(quiet=quiet), transient=True) as bar:
-        task = bar.add_task("evaluate", total=None)
-
-        def show(done: int, total: int, name: str) -> None:
-            bar.update(task, completed=done, total=total, description=name)
-
-        result = run(
-            net,
-            data,
-            int(factor),
-            k=choice,
-            budget=budget,
-            convention=convention,  # type: ignore[arg-type]  # evaluate checks the words
-            hr_mod=hr_mod,
-            order=order,  # type: ignore[arg-type]
-            mask=mask,  # type: ignore[arg-type]
-            seed=seed,
-            refine=refine,
-            backend=backend,
-            device=device,
-            progress=show,
-        )
-    if as_json:
-        print_json(result)
-    else:
-        _show(result)
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    """The columns of an image, or of the mean, which has no number of patches."""
-    patches = [f"{row['k_used']:,}"] if row.get("k_used") is not None else []
-    shares = [f"{row['sparsity']:.3f}"] if "sparsity" in row else []
-    shares += [f"{share:.2f}" for share in row.get("sparsity_of_modules", [])]
-    shares += [f"{row['heavy_fraction']:.3f}"] if "heavy_fraction" in row else []
-    shares += [f"{row[key] / 1e9:.2f}" for key in ("paper_flops", "macs") if key in row]
-    return [f"{row['psnr']:.3f}", f"{row['ssim']:.4f}", *patches, *shares]
-
-
-def _show(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    mean = result["mean"]
-    words = f"{result['model']} on {result['dataset']}"
-    options = ("order", "mask", "hr_mod", "refine")
-    extras = [f"{key} {result[key]}" for key in options if key in result]
-    title = ", ".join([words, *extras])
-    table = Table(title=title, title_justify="left")
-    table.add_column("image")
-    modules = len(mean.get("sparsity_of_modules", []))
-    columns = ["PSNR dB", "SSIM"]
-    columns += ["patches"] if result["images"][0]["k_used"] is not None else []
-    columns += ["sparsity", *(f"SMM{i + 1}" for i in range(modules))] if modules else []
-    columns += [words for key, words in _COSTS.items() if key in mean]
-    for name in columns:
-        table.add_column(name, justify="right")
-    for image in result["images"]:
-        table.add_row(image["name"], *_cells(image))
-    table.add_section()
-    table.add_row("mean", *_cells(mean))
-    out = console(stderr=False)
-    out.print(table)
-    out.print("Convention: " + _CONVENTIONS[result["convention"]].format(scale=result["scale"]))
+    documents = []
+    for folder in folders:
+        with progress_bar(quiet) as show:
+            documents.append(run(net, folder, scale, progress=show, **options))
+    return documents
