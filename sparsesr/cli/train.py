@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +15,7 @@ import typer
 from sparsesr.cli._common import USAGE, CommandError, QuietOption, guarded
 
 _INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
+_FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +35,18 @@ def train_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value: stages.dnet.ema=0.99."),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", "-p", help="One of the recipe's profiles: short."),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", min=1, help="Processes, one per GPU; torchrun starts them."),
+    ] = None,
+    time_steps: Annotated[
+        int | None,
+        typer.Option("--time", min=1, metavar="N", help="Only measure N steps, and the loader."),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Move an existing folder aside and start over.")
     ] = False,
@@ -40,14 +55,26 @@ def train_command(
     """Train a model as a recipe says, resuming what the experiment folder holds.
 
     Run again after an interruption, it continues from the last checkpoint with the same result.
+    Several devices: --devices 4, or torchrun --nproc_per_node=4 -m sparsesr train RECIPE.
     """
-    from sparsesr.train import ExperimentError, load_recipe, train
+    from sparsesr.train import ExperimentError, load_recipe, time_loader, train
 
     _configure_logging(quiet)
-    loaded = load_recipe(recipe, overrides or ())
-    folder = output or Path("experiments") / loaded.name
+    loaded = load_recipe(recipe, overrides or (), profile)
+    if time_steps is not None:
+        typer.echo(str(time_loader(loaded, stage, time_steps)))
+        return
+    name = loaded.name if profile is None else f"{loaded.name}-{profile}"
+    folder = output or Path("experiments") / name
     command = ["sparsesr", "train", str(recipe)]
+    command += [] if profile is None else ["--profile", profile]
     command += [part for text in overrides or () for part in ("--set", text)]
+    if devices is not None and devices > 1 and "WORLD_SIZE" not in os.environ:
+        own = ["-o", str(folder)]
+        own += [] if stage is None else ["--stage", stage]
+        own += [flag for flag, on in (("--restart", restart), ("--quiet", quiet)) if on]
+        _start(devices, [*command[1:], *own])
+        return
     try:
         train(
             loaded,
@@ -62,12 +89,24 @@ def train_command(
     except KeyboardInterrupt:
         message = "interrupted; the same command continues from the last checkpoint"
         raise CommandError(message, _INTERRUPTED) from None
-    if not quiet:
+    if not quiet and _FIRST:
         typer.echo(f"done: {folder}", err=True)
 
 
+def _start(processes: int, arguments: list[str]) -> None:
+    """Run this command in several processes that know each other; ends with their exit code."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += [f"--nproc-per-node={processes}", "-m", "sparsesr"]
+    # One process's threads are the recipe's; torchrun would warn and set one.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    done = subprocess.run([*launcher, *arguments], env=environment, check=False)
+    if done.returncode:
+        raise CommandError(f"a process of {processes} failed, see above", USAGE)
+
+
 def _configure_logging(quiet: bool) -> None:
-    """Progress lines of the training go to stderr."""
+    """Progress lines of the training go to stderr, those of the first process alone."""
+    quiet = quiet or not _FIRST
     logger = logging.getLogger("sparsesr.train")
     if not logger.handlers:
         handler = logging.StreamHandler()

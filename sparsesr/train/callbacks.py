@@ -12,16 +12,23 @@ import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from sparsesr.io import atomic_output
+from sparsesr.io import write_image
+from sparsesr.train import processes
 from sparsesr.train.experiment import Experiment
 from sparsesr.train.module import StageModule
+from sparsesr.train.sample import sample_image
 from sparsesr.train.validation import ValidationSet, validate
 
 log = logging.getLogger("sparsesr.train")
 
 
 class Metrics(Callback):
-    """Rows of metrics.csv: mean losses every `log_every` steps, validation every `val_every`."""
+    """Rows of metrics.csv and TensorBoard, every `log_every` and `val_every` steps.
+
+    With each validation a picture goes to `samples/` and, where it is the best so far, the averaged
+    weights to `checkpoints/<stage>-best.pt`. The first process does all of this; losses are means
+    over all.
+    """
 
     def __init__(self, experiment: Experiment, images: ValidationSet | None) -> None:
         self.experiment = experiment
@@ -29,11 +36,24 @@ class Metrics(Callback):
         self.latest: dict[str, Any] = {}
         self._sums: dict[str, torch.Tensor] = {}
         self._count = 0
-        self._since = 0.0
+        self._since = self._ended = 0.0
+        self._waited = 0.0
+        self._board: Any = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._since = time.perf_counter()
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Start the clock; open the log."""
+        self._since = self._ended = time.perf_counter()
+        if trainer.is_global_zero:
+            self._board = open_board(self.experiment, pl_module.stage.name, pl_module.step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Close the log."""
+        if self._board is not None:
+            self._board.close()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """What passed since the last batch ended was spent on getting this one."""
+        self._waited += time.perf_counter() - self._ended
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         """Add up the losses; write a row when one is due."""
@@ -41,29 +61,76 @@ class Metrics(Callback):
             # Kept as tensors: no synchronisation with a GPU between rows.
             self._sums[key] = self._sums[key] + value if key in self._sums else value.clone()
         self._count += 1
-        stage, step = pl_module.stage, pl_module.step
+        if pl_module.stepped:
+            self._end_of_step(trainer, pl_module)
+        self._ended = time.perf_counter()
+
+    def _end_of_step(self, trainer: pl.Trainer, module: StageModule) -> None:
+        stage, step = module.stage, module.step
         last = step == stage.iterations
-        due = stage.val_every and step % stage.val_every == 0
-        if last or due or (stage.log_every and step % stage.log_every == 0):
-            row = self._row(trainer, pl_module)
-            if (last or due) and self.images is not None:
-                values = validate(pl_module.average.net, self.images, stage.step)
-                row.update({key: round(value, 5) for key, value in values.items()})
-                log.info("%s", _describe(row, stage.iterations))
-                self._since = time.perf_counter()
-            self.latest.update(row)
-            if trainer.is_global_zero:
-                self.experiment.append_metrics(row)
+        due = last or bool(stage.val_every and step % stage.val_every == 0)
+        if not (due or (stage.log_every and step % stage.log_every == 0)):
+            return
+        row = self._row(trainer, module)
+        if not trainer.is_global_zero:
+            return
+        if due and self.images is not None:
+            row.update(self._validate(module))
+            log.info("%s", _describe(row, stage.iterations))
+        self.latest.update(row)
+        self.experiment.append_metrics(row)
+        if self._board is not None:
+            for key, value in row.items():
+                if key not in ("stage", "step"):
+                    self._board.add_scalar(f"{stage.name}/{key}", float(value), step)
 
     def _row(self, trainer: pl.Trainer, module: StageModule) -> dict[str, Any]:
         now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
         row: dict[str, Any] = {"stage": module.stage.name, "step": module.step}
         for key, value in self._sums.items():
-            row[key if key == "loss" else f"loss_{key}"] = f"{float(value) / self._count:.6g}"
+            mean = float(processes.mean(value / self._count))
+            row[key if key == "loss" else f"loss_{key}"] = f"{mean:.6g}"
         row["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}"
-        row["steps_per_second"] = round(self._count / max(now - self._since, 1e-9), 2)
-        self._sums, self._count, self._since = {}, 0, now
+        row["steps_per_second"] = round(self._count / module.stage.accumulate / seconds, 2)
+        row["loading"] = round(self._waited / seconds, 3)
+        self._sums, self._count, self._since, self._waited = {}, 0, now, 0.0
         return row
+
+    def _validate(self, module: StageModule) -> dict[str, float]:
+        assert self.images is not None
+        stage, net = module.stage, module.average.net
+        values = validate(net, self.images, stage.step)
+        keep_best(self.experiment, module, values)
+        picture = sample_image(net, self.images, stage.step)
+        path = self.experiment.samples / f"{stage.name}-{module.step:07d}.png"
+        write_image(path, picture, overwrite=True)
+        self._since = time.perf_counter()
+        return {key: round(value, 5) for key, value in values.items()}
+
+
+def open_board(experiment: Experiment, stage: str, step: int) -> Any:
+    """TensorBoard's writer, which forgets what it holds beyond `step`; None where it is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("tensorboard is not installed: metrics.csv alone is written")
+        return None
+    return SummaryWriter(experiment.root / "logs" / stage, purge_step=step + 1)
+
+
+def keep_best(experiment: Experiment, module: StageModule, values: dict[str, float]) -> None:
+    """Write `<stage>-best.pt` if `values` beat what it holds, by PSNR or the mask's error."""
+    measure, sign = ("val_mask_l1", -1) if module.stage.supervised_mask else ("val_psnr", 1)
+    path = experiment.best_path(module.stage.name)
+    if path.is_file():
+        best = torch.load(path, map_location="cpu", weights_only=True)
+        # One of a later step was found before an interruption: it will be found again.
+        if best["step"] < module.step and sign * (values[measure] - best[measure]) <= 0:
+            return
+    weights = {key: value.cpu() for key, value in module.average.net.state_dict().items()}
+    state = {"step": module.step, measure: values[measure], "weights": weights}
+    experiment.save(state, path)
 
 
 class Checkpoint(Callback):
@@ -76,8 +143,8 @@ class Checkpoint(Callback):
         """Save when due. The state is complete here: weights, average and step agree."""
         stage = pl_module.stage
         due = stage.checkpoint_every and pl_module.step % stage.checkpoint_every == 0
-        if trainer.is_global_zero and (due or pl_module.step == stage.iterations):
-            save_state(pl_module, trainer.optimizers[0], self.experiment)
+        if pl_module.stepped and (due or pl_module.step == stage.iterations):
+            save_state(pl_module, trainer, self.experiment)
 
 
 class Progress(TQDMProgressBar):
@@ -116,17 +183,24 @@ class Progress(TQDMProgressBar):
         return shown
 
 
-def save_state(module: StageModule, optimizer: torch.optim.Optimizer, to: Experiment) -> None:
-    """Write `<stage>-last.pt`: step, network, average, optimiser and generators."""
+def save_state(module: StageModule, trainer: pl.Trainer, to: Experiment) -> None:
+    """Write `<stage>-last.pt`: step, network, average, optimiser, scaler and all generators."""
+    own = {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if module.device.type == "cuda" else None,
+    }
+    generators = processes.gathered(own)
+    if not trainer.is_global_zero:
+        return
     state = {
+        "of": [to.recipe.name, module.stage.name],
         "step": module.step,
         "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "optimizer": trainer.optimizers[0].state_dict(),
+        "scaler": trainer.precision_plugin.state_dict(),
+        "generators": generators,
     }
-    with atomic_output(to.last_path(module.stage.name), overwrite=True) as part:
-        torch.save(state, part)
+    to.save(state, to.last_path(module.stage.name))
 
 
 class Resume(Callback):
@@ -138,9 +212,15 @@ class Resume(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore; the network, average and step were restored before the trainer was made."""
         trainer.optimizers[0].load_state_dict(self.state["optimizer"])
-        torch.set_rng_state(self.state["rng"])
-        if self.state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(self.state["cuda_rng"])
+        trainer.precision_plugin.load_state_dict(self.state["scaler"])
+        if len(self.state["generators"]) != processes.count():
+            saved = len(self.state["generators"])
+            log.info("saved by %d processes, now %d: random draws differ", saved, processes.count())
+            return
+        own = self.state["generators"][processes.rank()]
+        torch.set_rng_state(own["cpu"])
+        if own["cuda"] is not None and pl_module.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda"])
 
 
 def _describe(row: dict[str, Any], iterations: int) -> str:
@@ -154,5 +234,6 @@ def _describe(row: dict[str, Any], iterations: int) -> str:
         "val_sparsity": "sparsity",
         "val_heavy": "heavy",
         "steps_per_second": "steps/s",
+        "loading": "loading",
     }
     return text + "".join(f"  {label} {row[key]}" for key, label in shown.items() if key in row)

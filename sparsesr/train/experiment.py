@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import pickle
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sparsesr.io import atomic_output
+from sparsesr.train import processes
 from sparsesr.train.recipe import Recipe, RecipeError
 from sparsesr.train.recipe_file import differences, parse_recipe
 
@@ -31,7 +35,11 @@ METRIC_COLUMNS = (
     "val_sparsity",
     "loss_balance",
     "val_heavy",
+    "loading",
 )
+
+
+_DISCARD = "remove it to start the stage over, or use another output folder"
 
 
 class ExperimentError(RuntimeError):
@@ -39,7 +47,8 @@ class ExperimentError(RuntimeError):
 
 
 class Experiment:
-    """A folder with `recipe.yaml`, `environment.json`, `metrics.csv`, `checkpoints/`, weights.
+    """A folder with `recipe.yaml`, `environment.json`, `metrics.csv`, `logs/` (TensorBoard),
+    `samples/` (images of every validation), `checkpoints/` and the weights.
 
     A stage is finished when `checkpoints/<stage>.pt` exists, running when only
     `checkpoints/<stage>-last.pt` does. Every file is written aside and renamed.
@@ -48,6 +57,9 @@ class Experiment:
         root: the folder, made if needed.
         recipe: must equal the one the folder was started with, except for stages not yet begun.
         restart: move an existing folder aside (to `<root>.1`, `.2`, ...) and start afresh.
+
+    Of several processes only the first one writes.
+
     Raises:
         ExperimentError: the folder holds another training, or something else altogether.
     """
@@ -56,13 +68,17 @@ class Experiment:
         self.root = Path(root)
         self.recipe = recipe
         self.checkpoints = self.root / "checkpoints"
+        self.samples = self.root / "samples"
         self.metrics = self.root / "metrics.csv"
         if restart and self.root.exists():
-            self.root.rename(_free_name(self.root))
+            with held(self.root):
+                self.root.rename(_free_name(self.root))
         self._check_folder()
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_text(self.root / "recipe.yaml", recipe.to_yaml())
-        write_text(self.root / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        if processes.rank() == 0:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.samples.mkdir(exist_ok=True)
+            write_text(self.root / "recipe.yaml", recipe.to_yaml())
+            write_text(self.root / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
     def _check_folder(self) -> None:
         if not self.root.exists() or not any(self.root.iterdir()):
@@ -113,6 +129,45 @@ class Experiment:
         name = self.recipe.stage_model(stage)
         return self.root / f"{name}-x{self.recipe.scale}.safetensors"
 
+    def best_path(self, stage: str) -> Path:
+        """The stage's best averaged weights so far, by its validation: {step, measure, weights}."""
+        return self.checkpoints / f"{stage}-best.pt"
+
+    def save(self, state: Any, path: Path) -> None:
+        """Write `state` in one step: what was there before stays until all of it is written.
+
+        Raises ExperimentError where it cannot be written.
+        """
+        try:
+            with atomic_output(path, overwrite=True) as part:
+                torch.save(state, part)
+        except (OSError, RuntimeError) as error:  # torch.save turns a full disk into either
+            kept = "; the one of an earlier step is still there" if path.is_file() else ""
+            raise ExperimentError(
+                f"cannot write {path} ({error}){kept}. Free some space, then run the same command "
+                "again: it continues from the last checkpoint"
+            ) from error
+
+    def load_state(self, stage: str) -> dict[str, Any] | None:
+        """The stage's latest resumable state; None where there is none.
+
+        Raises ExperimentError for a file that is damaged, or of another recipe or stage.
+        """
+        path = self.last_path(stage)
+        if not path.is_file():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ExperimentError(f"cannot read {path} ({error}); {_DISCARD}") from error
+        origin = state.get("of") if isinstance(state, dict) else None
+        if origin != [self.recipe.name, stage]:
+            what = "of " + ", stage ".join(origin) if origin else "no checkpoint of a training"
+            raise ExperimentError(
+                f"{path} is {what}; expected one of {self.recipe.name}, stage {stage}: {_DISCARD}"
+            )
+        return state
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.csv; columns it lacks stay empty."""
         new = not self.metrics.is_file()
@@ -138,6 +193,30 @@ class Experiment:
             writer = csv.DictWriter(file, METRIC_COLUMNS)
             writer.writeheader()
             writer.writerows(kept)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Within the block no other training writes to the experiment folder `folder`.
+
+    Raises ExperimentError where one does. Without file locks (Windows) nothing is checked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ExperimentError(
+                f"another training runs in {folder}: wait for it, or use another output folder"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def environment() -> dict[str, Any]:

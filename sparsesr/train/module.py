@@ -9,11 +9,11 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from sparsesr.data import Batches, Queries
+from sparsesr.data import Queries
 from sparsesr.nn import PixelRouter, has_sparse_masks
 from sparsesr.train.average import WeightAverage
 from sparsesr.train.initial import frozen_modules
-from sparsesr.train.losses import balance, l1, mask_sample
+from sparsesr.train.losses import balance, blended, l1, mask_sample, min_max_of_all
 from sparsesr.train.recipe import ROUTED, WHOLE, StageConfig
 from sparsesr.train.schedule import active_ramp, learning_rate, temperature
 
@@ -23,18 +23,27 @@ Batch = tuple[torch.Tensor, torch.Tensor | Queries]
 class StageModule(pl.LightningModule):
     """The network of one stage with its loss, optimiser, schedule and weight average.
 
-    `step` counts finished optimiser steps, across restarts. `average` is what gets evaluated and
-    shipped. `losses` holds the detached terms of the last step.
+    `step` counts finished optimiser steps, across restarts; `stepped` says whether the last batch
+    ended one (with `accumulate` not each does). `average` is what gets evaluated and shipped.
+    `losses` holds the detached terms of the last batch.
 
     Args:
         net: model of the stage, its initial weights already in it.
         stage: the stage's part of the recipe.
         channels_last: memory format of the network and its input.
+        fused: Adam in one kernel; not together with float16, whose scaler comes between.
     """
 
-    def __init__(self, net: nn.Module, stage: StageConfig, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        stage: StageConfig,
+        channels_last: bool = False,
+        fused: bool = True,
+    ) -> None:
         super().__init__()
         self.stage = stage
+        self.fused = fused
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if isinstance(net, PixelRouter):
             net.samplers_in_use = 1 if stage.step == "heavy" else stage.samplers
@@ -43,6 +52,7 @@ class StageModule(pl.LightningModule):
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.average = WeightAverage(self.net, stage.ema)
         self.step = 0
+        self.stepped = False
         self.losses: dict[str, torch.Tensor] = {}
         self.train()  # Lightning leaves the modes as it finds them
 
@@ -56,6 +66,7 @@ class StageModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """Loss of one batch (lr [N,3,h,w], hr [N,3,sh,sw] or single pixels of it)."""
+        self.stepped = False
         lr, hr = batch
         lr = lr.contiguous(memory_format=self.memory_format)
         if isinstance(hr, torch.Tensor):
@@ -64,8 +75,10 @@ class StageModule(pl.LightningModule):
             terms = self.routed_terms(lr, hr)
         elif not isinstance(hr, torch.Tensor):
             raise TypeError("single pixels train PCSR forms only")
-        elif self.stage.step == "mask":
+        elif self.stage.supervised_mask:
             terms = self.mask_terms(lr)
+        elif self.stage.step in ("e2e", "mask"):
+            terms = self.blended_terms(lr, hr)
         elif self.stage.step == WHOLE:
             terms = self.whole_terms(lr, hr)
         else:
@@ -86,8 +99,16 @@ class StageModule(pl.LightningModule):
     def mask_terms(self, lr: torch.Tensor) -> dict[str, torch.Tensor]:
         """Stage mask: mean|M - T|, every patch refined to form T, no selection in the loss."""
         with torch.no_grad():
-            feature, target = mask_sample(self.net, lr)
+            feature, target = mask_sample(self.net, lr, min_max_of_all)
         return {"mask": l1(self.net.score(feature), target)}
+
+    def blended_terms(self, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Stages e2e and mask without supervision: the SR loss reaches the mask's scores."""
+        sr, coarse = blended(self.net, lr, self.stage.budget)
+        terms = {"sr": l1(sr, hr)}
+        if self.stage.step == "e2e" and self.stage.loss.coarse:
+            terms["coarse"] = l1(coarse, hr)
+        return terms
 
     def routed_terms(self, lr: torch.Tensor, hr: torch.Tensor | Queries) -> dict[str, torch.Tensor]:
         """Stages heavy and light: mean|SR - HR|; light adds how unevenly the samplers are used."""
@@ -117,7 +138,7 @@ class StageModule(pl.LightningModule):
             betas=config.betas,
             eps=config.eps,
             weight_decay=config.weight_decay,
-            fused=True,
+            fused=self.fused,
         )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -129,8 +150,4 @@ class StageModule(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.average.update(self.net)
         self.step += 1
-
-
-def batches_from(batches: Batches, start: int, end: int) -> torch.utils.data.DataLoader[Batch]:
-    """The batches of steps [start, end), in order, without worker processes."""
-    return torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(start, end))
+        self.stepped = True

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-STAGES = ("dnet", "allnet", "mask")  # of an MGA form
+STAGES = ("dnet", "allnet", "e2e", "mask")  # of an MGA form
 ROUTED = ("heavy", "light")  # of a PCSR form
 WHOLE = "whole"  # of any other network: all of it, in one step
 _FAMILY_SUFFIX = "-mga"
@@ -31,14 +31,16 @@ def _require(condition: bool, text: str) -> None:
 class DataConfig:
     """Where the images come from and how samples are cut.
 
-    `train`: folder of HR images. `val`: test set with HR/ (and LRx{s}/), or None. `lr_crop`: side
-    of the LR crop. `batch`: samples per step. `cache`: folder for decoded images (None: the user's
-    cache). `name`, `terms`: what the training data is and how it may be used, copied to the card.
+    `train`: folder of HR images, or several. `val`: test set with HR/ (and LRx{s}/), or None.
+    `lr_crop`: side of the LR crop. `batch`: samples per step, over all devices together. `cache`:
+    folder for decoded images (None: the user's cache). `workers`: processes that cut the batches of
+    one device, 0 for none. `name`, `terms`: what the training data is and how it may be used,
+    copied to the card.
     `lr`: "image" cuts the 8-bit LR of the photograph, "crop" makes a float LR of each HR crop.
     `scales`: draw each sample's scale from this range (PCSR forms, with `lr: crop`).
     """
 
-    train: str
+    train: tuple[str, ...]
     val: str | None = None
     lr_crop: int = 24
     batch: int = 16
@@ -47,6 +49,7 @@ class DataConfig:
     terms: str | None = None
     lr: str = "image"
     scales: tuple[float, float] | None = None
+    workers: int = 0
 
     def __post_init__(self) -> None:
         _require(self.lr in ("image", "crop"), f"lr: expected 'image' or 'crop', got {self.lr!r}")
@@ -56,6 +59,8 @@ class DataConfig:
                 1 <= low <= high, f"scales: expected 1 <= low <= high, got {list(self.scales)}"
             )
             _require(self.lr == "crop", "scales: other scales than the photographs' need lr: crop")
+        _require(bool(self.train), "train: expected at least one folder")
+        _require(self.workers >= 0, f"workers: expected >= 0, got {self.workers}")
         _require(self.lr_crop >= 1, f"lr_crop: expected >= 1, got {self.lr_crop}")
         _require(self.batch >= 1, f"batch: expected >= 1, got {self.batch}")
 
@@ -85,8 +90,11 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the l1 terms: `sr` (all but mask), `coarse` (dnet, allnet), `mask` (mask).
+    """Weights of the l1 terms: `sr`, `coarse` (dnet, allnet, e2e), `mask` (mask).
 
+    A mask stage has either `mask`, or, with `mask: 0` and `sr`, the SR loss in its place: the
+    paper's "w/o S". As in e2e, what the loss sees is then coarse + m (refined - coarse) on the
+    patches with the largest scores m, see `StageConfig.budget`.
     `active` (whole): of the share of values that sparse masks let be computed, see `MaskConfig`.
     `balance` (light): of how unevenly the pixels are spread over the samplers.
     """
@@ -160,11 +168,14 @@ class OptimizerConfig:
 class StageConfig:
     """One step of the training.
 
-    `name`: dnet, allnet or mask (heavy or light for a PCSR form, whole for any other network), or
-    one of these with a suffix for another round of the same step (allnet-2). `ema`: decay of the
+    `name`: dnet, allnet or mask (or e2e, all parts of an MGA form at once; heavy or light for a
+    PCSR form, whole for any other network), or one of these with a suffix for another round of the
+    same step (allnet-2). `ema`: decay of the
     weight average that is evaluated and handed on, 0 for none. `val_every`, `checkpoint_every`,
     `log_every`: in steps, 0 for never (a stage is always evaluated and saved at its end). `batch`,
-    `lr_crop`: override those of `data`. `freeze`: sub-modules that keep their weights (mask always
+    `lr_crop`: override those of `data`. `accumulate`: parts that a device does its share of a batch
+    in, to save memory. `budget`: share of the patches refined where the SR loss is to reach the
+    mask. `freeze`: sub-modules that keep their weights (mask always
     freezes base and refine). `masks`: of networks with sparse masks. `samplers`: of a PCSR form,
     how many of its heaviest samplers a light stage uses; it trains the lightest of them and the
     classifier.
@@ -183,6 +194,8 @@ class StageConfig:
     freeze: tuple[str, ...] = ()
     masks: MaskConfig = field(default_factory=MaskConfig)
     samplers: int = 2
+    accumulate: int = 1
+    budget: float = 0.25
 
     def __post_init__(self) -> None:
         known = ", ".join((*STAGES, *ROUTED, WHOLE))
@@ -203,6 +216,12 @@ class StageConfig:
                 name in ("base", "refine", "mask"),
                 f"freeze: expected names among base, refine, mask, got {name!r}",
             )
+        _require(self.accumulate >= 1, f"accumulate: expected >= 1, got {self.accumulate}")
+        _require(
+            self.accumulate == 1 or not (self.step == "light" or self.supervised_mask),
+            f"accumulate: the loss of {self.name} is one of the whole batch; leave it at 1",
+        )
+        _require(0 < self.budget <= 1, f"budget: expected in (0, 1], got {self.budget}")
         _require(self.samplers >= 2, f"samplers: expected >= 2, got {self.samplers}")
         period = self.iterations // self.optimizer.periods
         _require(
@@ -213,19 +232,25 @@ class StageConfig:
 
     @property
     def step(self) -> str:
-        """Which step the stage is a round of: dnet, allnet, mask, heavy, light or whole."""
+        """Which step the stage is a round of: dnet, allnet, e2e, mask, heavy, light or whole."""
         return step_of(self.name)
+
+    @property
+    def supervised_mask(self) -> bool:
+        """Whether this is a mask stage that learns from the ground-truth mask."""
+        return self.step == "mask" and self.loss.mask > 0
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole training: data, model and the stages in their order.
 
-    `model`: name without scale: an MGA form (fsrcnn-mga) in the stages dnet, allnet and mask, a
-    PCSR form (fsrcnn-pcsr) in heavy and light, any other network (smsr) in stages named whole;
-    `model_options`: passed to `create_model`.
+    `model`: name without scale: an MGA form (fsrcnn-mga) in the stages dnet, allnet and mask (or
+    e2e alone), a PCSR form (fsrcnn-pcsr) in heavy and light, any other network (smsr) in stages
+    named whole; `model_options`: passed to `create_model`.
     `threads`: CPU threads of torch, 0 leaves torch's choice. `device`: "cpu", "cuda" or "auto".
-    `precision`: "float32" or "bfloat16" (autocast).
+    `precision`: "float32", "bfloat16" or "float16" (autocast; float16 on a GPU only), or "auto":
+    bfloat16 on GPUs that have it (Ampere and later), else float32.
     """
 
     name: str
@@ -251,7 +276,7 @@ class Recipe:
         _require(self.threads >= 0, f"threads: expected >= 0, got {self.threads}")
         for key, known in (
             ("device", ("cpu", "cuda", "auto")),
-            ("precision", ("float32", "bfloat16")),
+            ("precision", ("float32", "bfloat16", "float16", "auto")),
         ):
             value = getattr(self, key)
             _require(value in known, f"{key}: expected one of {', '.join(known)}, got {value!r}")

@@ -1,4 +1,10 @@
-"""Reading recipes: YAML text to `Recipe`, with every mistake named and placed."""
+"""Reading recipes: YAML text to `Recipe`, with every mistake named and placed.
+
+Two keys of a file are not part of the recipe it makes: `extends: other.yaml` (beside it) names the
+recipe that it changes, and `profiles` holds changes by name, of which `profile=` chooses one. A
+change says only what differs: sections are merged key by key; a list of stages replaces the list,
+and each of its stages keeps what it does not say from the stage of that name.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +20,85 @@ from typing import Any
 from sparsesr.train.recipe import Recipe, RecipeError, plain
 
 
-def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe file; `overrides` are "a.b=value" texts applied before the checks.
+def load_recipe(
+    path: str | Path, overrides: Iterable[str] = (), profile: str | None = None
+) -> Recipe:
+    """Read a recipe file.
 
-    Stages are addressed by name: "stages.dnet.iterations=100".
-    Raises RecipeError for anything wrong in the file or an override, FileNotFoundError.
+    Args:
+        path: YAML. overrides: "a.b=value" texts applied before the checks; stages are addressed by
+            name: "stages.dnet.iterations=100".
+        profile: name of one of the file's profiles ("short"), None for the recipe as it stands.
+    Raises:
+        RecipeError: anything wrong in the file or an override. FileNotFoundError.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"recipe not found: {path}")
-    return parse_recipe(path.read_text(encoding="utf-8"), overrides, source=str(path))
+    return _make(_read_tree(path), overrides, profile, str(path))
 
 
-def parse_recipe(text: str, overrides: Iterable[str] = (), source: str = "recipe") -> Recipe:
+def parse_recipe(
+    text: str, overrides: Iterable[str] = (), source: str = "recipe", profile: str | None = None
+) -> Recipe:
     """As `load_recipe`, from YAML text; `source` names it in error messages."""
-    tree = _load_yaml(text, source)
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{source}: expected a mapping of keys, got {_kind(tree)}")
-    # YAML aliases share one object; an override is meant for one place.
-    tree = plain(tree)
+    tree = _parse_tree(text, source)
+    if "extends" in tree:
+        raise RecipeError(
+            f"{source}: extends: a text has no folder to look for it; use load_recipe"
+        )
+    return _make(tree, overrides, profile, source)
+
+
+def _make(
+    tree: dict[str, Any], overrides: Iterable[str], profile: str | None, source: str
+) -> Recipe:
+    profiles = tree.pop("profiles", {})
+    if not isinstance(profiles, dict):
+        raise RecipeError(f"{source}: profiles: expected sections by name, got {_kind(profiles)}")
+    if profile is not None:
+        if profile not in profiles:
+            known = ", ".join(profiles) or "none"
+            raise RecipeError(f"{source}: no profile {profile!r}, there are: {known}")
+        tree = _merge(tree, profiles[profile])
     for override in overrides:
         _apply_override(tree, override)
     try:
         return _build(Recipe, tree, "")
     except RecipeError as error:
         raise RecipeError(f"{source}: {error}") from None
+
+
+def _read_tree(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The sections of a file and of those it extends, profiles still in them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe not found: {path}")
+    if path in readers:
+        raise RecipeError(f"{path}: extends itself, by way of {', '.join(map(str, readers))}")
+    tree = _parse_tree(path.read_text(encoding="utf-8"), str(path))
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: extends: expected the name of a file, got {_kind(base)}")
+    return _merge(_read_tree(path.parent / base, (*readers, path)), tree)
+
+
+def _parse_tree(text: str, source: str) -> dict[str, Any]:
+    tree = _load_yaml(text, source)
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{source}: expected a mapping of keys, got {_kind(tree)}")
+    # YAML aliases share one object; an override is meant for one place.
+    return plain(tree)
+
+
+def _merge(base: Any, change: Any) -> Any:
+    """`base` with what `change` says: key by key, named items of a list by their name."""
+    if isinstance(base, dict) and isinstance(change, dict):
+        merged = {key: _merge(base[key], change[key]) for key in base if key in change}
+        return base | change | merged
+    named = _by_name(base)
+    if isinstance(named, dict) and isinstance(_by_name(change), dict):
+        return [_merge(named.get(item["name"], {}), item) for item in change]
+    return change
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[str]:
@@ -57,7 +117,7 @@ def differences(old: Any, new: Any, place: str = "") -> list[str]:
 
 
 def _by_name(tree: Any) -> Any:
-    """A list of mappings with names becomes a mapping."""
+    """A list of mappings with names becomes a mapping; anything else stays."""
     if isinstance(tree, list) and tree and all(isinstance(t, dict) and "name" in t for t in tree):
         return {item["name"]: item for item in tree}
     return tree
@@ -165,6 +225,8 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
 
 
 def _convert_tuple(args: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
+    if args == (str, ...) and isinstance(value, str):
+        return (value,)
     if not isinstance(value, list):
         raise RecipeError(f"{place}: expected a list, got {_kind(value)}")
     if args[-1] is Ellipsis:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import logging
+import os
 import platform
 import signal
 import threading
 import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sparsesr.data import Batches, CropBatches, HRFolder, PatchBatches
-from sparsesr.io import atomic_output
+from sparsesr.data import HRFolder
 from sparsesr.models import save_weights
-from sparsesr.train.experiment import Experiment, ExperimentError
+from sparsesr.train import processes
+from sparsesr.train.experiment import Experiment, ExperimentError, held
 from sparsesr.train.initial import (
     check_models,
     initialise,
@@ -26,7 +28,14 @@ from sparsesr.train.initial import (
     make_net,
     read_weights,
 )
-from sparsesr.train.recipe import Recipe, StageConfig
+from sparsesr.train.loading import (
+    ProcessBatches,
+    Rates,
+    make_loader,
+    measure_rates,
+    open_folder,
+)
+from sparsesr.train.recipe import Recipe, RecipeError, StageConfig
 from sparsesr.train.validation import ValidationSet, final_metrics
 
 if TYPE_CHECKING:
@@ -56,7 +65,8 @@ def train(
     """Train `recipe` in the experiment folder `output`; returns that folder.
 
     Continues an unfinished training of the same recipe with bit-identical results; finished stages
-    are not run again. After the last stage the weights file and its card lie in the folder.
+    are not run again. After the last stage the weights file and its card lie in the folder. Started
+    by `torchrun`, every process takes its share of each batch and the first one writes.
 
     Args:
         stage: run this stage alone; the one before it must be finished (or `init.weights` given).
@@ -64,7 +74,8 @@ def train(
         progress: show a progress bar. command: recorded in the card. callbacks: Lightning's, added.
     Raises:
         MissingExtraError: lightning is not installed. FileNotFoundError: a data folder is missing.
-        ExperimentError: `output` holds something else. RecipeError: an impossible recipe.
+        ExperimentError: `output` holds something else, or cannot be written (a full disk): what was
+        saved before is still there. RecipeError: an impossible recipe.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the same call continues.
     """
     _require_lightning()
@@ -72,24 +83,61 @@ def train(
     if not stages:
         recipe.first_step(str(stage))  # raises, naming the stages there are
     check_models(recipe)
+    resolve_precision(recipe)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     _keep_freed_memory()
+    processes.join(recipe.device)
     images = ValidationSet(recipe.data.val, recipe.scale) if recipe.data.val else None
-    folder = HRFolder(recipe.data.train, recipe.scale, recipe.data.cache)
+    folder = open_folder(recipe)
     for config in stages:
-        _batches(folder, recipe, config)  # a crop too large shows now, not in the third stage
-    experiment = Experiment(output, recipe, restart)
-    for config in stages:
-        if experiment.finished(config.name):
-            log.info("stage %s: finished before, skipped", config.name)
-        else:
-            _run_stage(experiment, config, folder, images, progress, callbacks)
-    for name in _final_stages(recipe):
+        ProcessBatches(folder, recipe, config)  # a crop too large shows now, not in stage three
+    with processes.first_alone():
+        experiment = Experiment(output, recipe, restart and processes.rank() == 0)
+    with held(experiment.root) if processes.rank() == 0 else nullcontext():
+        for config in stages:
+            if experiment.finished(config.name):
+                log.info("stage %s: finished before, skipped", config.name)
+            else:
+                _run_stage(experiment, config, folder, images, progress, callbacks)
+            processes.wait()
+        if processes.rank() == 0:
+            _write_finals(experiment, images, command)
+    return experiment.root
+
+
+def _write_finals(
+    experiment: Experiment, images: ValidationSet | None, command: str | None
+) -> None:
+    """The weights files that finished stages deserve and do not have yet."""
+    for name in _final_stages(experiment.recipe):
         if experiment.finished(name) and not experiment.final_path(name).is_file():
             _write_final(experiment, name, images, command)
             log.info("wrote %s", experiment.final_path(name))
-    return experiment.root
+
+
+def time_loader(recipe: Recipe, stage: str | None = None, steps: int = 50) -> Rates:
+    """Steps per second with and without cutting batches, of a stage (by default the first).
+
+    Nothing is written. Raises as `train` does; RecipeError for a stage there is not.
+    """
+    _require_lightning()
+    from sparsesr.train.module import StageModule
+
+    chosen = next((s for s in recipe.stages if stage in (None, s.name)), None)
+    if chosen is None:
+        recipe.first_step(str(stage))  # raises, naming the stages there are
+        raise AssertionError
+    check_models(recipe)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    _keep_freed_memory()
+    long_enough = dataclasses.replace(chosen, iterations=max(chosen.iterations, steps + 2))
+    folder = open_folder(recipe)
+    net = make_net(recipe, chosen.name)
+    gpu = recipe.device != "cpu" and torch.cuda.is_available()
+    module = StageModule(net, chosen, recipe.channels_last).to("cuda" if gpu else "cpu")
+    return measure_rates(module, make_loader(folder, recipe, long_enough), steps)
 
 
 def _final_stages(recipe: Recipe) -> list[str]:
@@ -118,47 +166,35 @@ def _run_stage(
 ) -> None:
     """Train one stage from its start or its last checkpoint to its end."""
     from sparsesr.train.callbacks import Checkpoint, Metrics, Progress, Resume
-    from sparsesr.train.module import StageModule, batches_from
+    from sparsesr.train.module import StageModule
 
     recipe = experiment.recipe
-    module = StageModule(_initial_net(experiment, stage), stage, recipe.channels_last)
+    net = _initial_net(experiment, stage)
+    fused = recipe.precision != "float16"
+    module = StageModule(net, stage, recipe.channels_last, fused)
     hooks: list[Any] = [metrics := Metrics(experiment, images)]
-    if experiment.last_path(stage.name).is_file():
-        state = torch.load(experiment.last_path(stage.name), map_location="cpu", weights_only=True)
+    state = experiment.load_state(stage.name)
+    if state is not None:
         module.load_state_dict(state["module"])
         module.step = state["step"]
         hooks.append(Resume(state))
         log.info("stage %s: resuming at step %d", stage.name, module.step)
-    # Rows beyond the checkpoint (or of a start that never reached one) will be written again.
-    experiment.drop_metrics_after(stage.name, module.step)
-    if progress:
+    first = processes.rank() == 0
+    if first:
+        # Rows beyond the checkpoint (or of a start that never reached one) will be written again.
+        experiment.drop_metrics_after(stage.name, module.step)
+    processes.wait()
+    if progress and first:
         hooks.append(Progress(metrics, stage.iterations))
     hooks.append(Checkpoint(experiment))
     with _quiet():
-        trainer = _make_trainer(recipe, stage, [*hooks, *callbacks], progress)
-        first = recipe.first_step(stage.name)
-        batches = _batches(folder, recipe, stage)
-        loader = batches_from(batches, first + module.step, first + stage.iterations)
+        trainer = _make_trainer(recipe, stage, [*hooks, *callbacks], progress and first)
+        loader = make_loader(folder, recipe, stage, module.step)
         if module.step < stage.iterations:
             _fit(trainer, module, loader)
-    if trainer.is_global_zero:
+    if first:
         weights = {key: value.cpu() for key, value in module.average.net.state_dict().items()}
-        path = experiment.weights_path(stage.name)
-        with atomic_output(path, overwrite=True) as part:
-            torch.save(weights, part)
-
-
-def _batches(folder: HRFolder, recipe: Recipe, stage: StageConfig) -> Batches:
-    """The batches of all steps up to the end of `stage`."""
-    options: dict[str, Any] = {
-        "lr_crop": stage.lr_crop or recipe.data.lr_crop,
-        "batch": stage.batch or recipe.data.batch,
-        "steps": recipe.first_step(stage.name) + stage.iterations,
-        "seed": recipe.seed,
-    }
-    if recipe.data.lr == "image":
-        return PatchBatches(folder, **options)
-    return CropBatches(folder, scales=recipe.data.scales, **options)
+        experiment.save(weights, experiment.weights_path(stage.name))
 
 
 def _fit(trainer: Any, module: Any, loader: Any) -> None:
@@ -177,15 +213,42 @@ def _fit(trainer: Any, module: Any, loader: Any) -> None:
         raise KeyboardInterrupt from None
 
 
+def resolve_precision(recipe: Recipe) -> str:
+    """ "float32", "bfloat16" or "float16": what the recipe's precision is on this machine.
+
+    Raises RecipeError for float16 without a GPU.
+    """
+    gpu = recipe.device != "cpu" and torch.cuda.is_available()
+    if recipe.precision == "float16" and not gpu:
+        raise RecipeError("precision: float16 needs a GPU; use float32, bfloat16 or auto")
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bfloat16" if gpu and torch.cuda.get_device_capability()[0] >= 8 else "float32"
+
+
 def _make_trainer(recipe: Recipe, stage: StageConfig, hooks: list[Any], progress: bool) -> Any:
     """A Lightning trainer that does nothing per step but what the callbacks ask for."""
     import lightning.pytorch as pl
+    from lightning.pytorch.strategies import DDPStrategy
 
     accelerator = {"cpu": "cpu", "cuda": "gpu", "auto": "auto"}[recipe.device]
+    precision: dict[str, Any] = {
+        "float32": "32-true",
+        "bfloat16": "bf16-mixed",
+        "float16": "16-mixed",
+    }
+    spread: dict[str, Any] = {"devices": 1}
+    if processes.count() > 1:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count()))
+        spread = {"devices": here, "num_nodes": processes.count() // here}
+        # A Base-Net's upsampler has no gradient where the coarse image has no loss.
+        unused = stage.step in ("dnet", "allnet") and stage.loss.coarse == 0
+        spread["strategy"] = DDPStrategy(find_unused_parameters=unused)
+        spread["sync_batchnorm"] = torch.cuda.is_available() and recipe.device != "cpu"
     return pl.Trainer(
         accelerator=accelerator,
-        devices=1,
-        precision="bf16-mixed" if recipe.precision == "bfloat16" else "32-true",
+        **spread,
+        precision=precision[resolve_precision(recipe)],
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
@@ -193,6 +256,7 @@ def _make_trainer(recipe: Recipe, stage: StageConfig, hooks: list[Any], progress
         enable_progress_bar=progress,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        accumulate_grad_batches=stage.accumulate,
         gradient_clip_val=stage.optimizer.clip,
         callbacks=hooks,
     )
@@ -217,6 +281,9 @@ def _initial_net(experiment: Experiment, stage: StageConfig) -> Any:
         )
     else:
         initialise(net, recipe.init)
+    if processes.rank() > 0:
+        # Alike weights, but random draws while training (of masks) of each process's own.
+        torch.manual_seed(recipe.seed + names.index(stage.name) + (processes.rank() << 32))
     return net
 
 

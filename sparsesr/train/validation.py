@@ -40,7 +40,7 @@ class ValidationSet:
 def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
     """Y-PSNR in dB (border = scale) of SR and coarse image; some steps add measures of their own.
 
-    `val_psnr`: the step's output (all patches for dnet and allnet, `images.k` for mask);
+    `val_psnr`: the step's output (all patches for dnet and allnet, `images.k` for mask and e2e);
     `val_psnr_coarse`: the Base-Net's (not in whole). `val_mask_l1`: mean|M - T|, each image its own
     batch. `val_sparsity`: of networks with sparse masks, as SMSR defines it. `val_heavy`: share of
     heavy pixels, of networks that route pixels (k = 0; all of them in a heavy stage).
@@ -51,13 +51,13 @@ def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
         lr = lr.to(device)
         if step in (*ROUTED, WHOLE):
             return {f"val_{key}": value for key, value in _quality(net, lr, hr).items()}
-        keys = {"k": images.k} if step == "mask" else {}
+        keys = {"k": images.k} if step in ("mask", "e2e") else {}
         out = net(lr, return_details=True, **keys)
         row = {
             "val_psnr": psnr(out.sr.float().cpu(), hr, border=images.scale),
             "val_psnr_coarse": psnr(out.coarse.float().cpu(), hr, border=images.scale),
         }
-        if step == "mask":
+        if step in ("mask", "e2e"):
             row["val_mask_l1"] = _mask_error(net, lr)
         return row
 

@@ -52,7 +52,7 @@ def test_shipped_recipes_are_valid(scale: int) -> None:
         ("stages.dnet.optimizer.warmup=6", "warmup: expected less than a period (6 steps), got 6"),
         (
             "stages.dnet.name=dent",
-            "expected one of dnet, allnet, mask, heavy, light, whole, or one",
+            "expected one of dnet, allnet, e2e, mask, heavy, light, whole, or one",
         ),
         (
             "stages.dnet.name=allnet-",

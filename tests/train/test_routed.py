@@ -182,7 +182,7 @@ def test_balance_is_eq_7_as_released() -> None:
         ("data.scales=[4, 2]", "1 <= low <= high"),
         ("data.lr=file", "expected 'image' or 'crop'"),
         ("stages.light.samplers=1", "samplers: expected >= 2"),
-        ("model=fsrcnn-mga", "trained in dnet, allnet, mask; got heavy, light"),
+        ("model=fsrcnn-mga", "trained in dnet, allnet, e2e, mask; got heavy, light"),
         ("init.conv=identity", "'identity' is for networks"),
     ],
 )

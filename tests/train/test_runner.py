@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 import torch
 
 import sparsesr
-from sparsesr.train import ExperimentError, Recipe, RecipeError, parse_recipe, train
+from sparsesr.io import read_image
+from sparsesr.train import ExperimentError, Recipe, RecipeError, parse_recipe, time_loader, train
+from sparsesr.train.runner import resolve_precision
 
 pytest.importorskip("lightning", reason="needs the extra train")
 
@@ -160,7 +163,8 @@ def test_single_stages(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="expected one of dnet, allnet, mask, got 'tail'"):
         run(recipe, output, stage="tail")
     run(recipe, output, stage="dnet")
-    assert sorted(p.name for p in (output / "checkpoints").iterdir()) == ["dnet-last.pt", "dnet.pt"]
+    names = sorted(p.name for p in (output / "checkpoints").iterdir())
+    assert names == ["dnet-best.pt", "dnet-last.pt", "dnet.pt"]
     # A stage that has not begun may still change; one that has may not.
     longer = dataclasses.replace(recipe.stages[1], iterations=4)
     changed = dataclasses.replace(recipe, stages=(recipe.stages[0], longer, recipe.stages[2]))
@@ -257,3 +261,136 @@ def test_another_round_of_a_step(straight: Path, recipe: Recipe, tmp_path: Path)
     assert all(torch.equal(final[key], value) for key, value in weights["allnet-2"].items())
     card = json.loads((output / "fsrcnn-mga-x2.json").read_text())
     assert card["steps"] == {"dnet": 6, "allnet": 6, "allnet-2": 4, "mask": 6}
+
+
+def test_logs_samples_and_the_best(straight: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for stage in ("dnet", "allnet", "mask"):
+        board = EventAccumulator(str(straight / "logs" / stage)).Reload()
+        assert [e.step for e in board.Scalars(f"{stage}/loss")] == [2, 3, 4, 6]
+        measure = "val_mask_l1" if stage == "mask" else "val_psnr"
+        values = {e.step: e.value for e in board.Scalars(f"{stage}/{measure}")}
+        best = load(straight / "checkpoints" / f"{stage}-best.pt")
+        chosen = min if stage == "mask" else max
+        assert best[measure] == pytest.approx(chosen(values.values()), rel=1e-4)
+        assert best["step"] in values
+        assert best["weights"].keys() == load(straight / "checkpoints" / f"{stage}.pt").keys()
+        for step in (3, 6):
+            picture = read_image(straight / "samples" / f"{stage}-{step:07d}.png")
+            panels = 4 if stage != "whole" else 3
+            assert picture.shape[1] == panels * 48 + (panels - 1) * 4
+
+
+def test_a_resumed_training_continues_its_log(recipe: Recipe, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    output = tmp_path / "killed"
+    with pytest.raises(PowerCutError):
+        run(recipe, output, stage="dnet", callbacks=[KillAfter("dnet", 4)])
+    run(recipe, output, stage="dnet")
+    board = EventAccumulator(str(output / "logs" / "dnet")).Reload()
+    assert [e.step for e in board.Scalars("dnet/loss")] == [2, 3, 4, 6]
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, save, written = tmp_path / "out", torch.save, []
+
+    def full(state: Any, path: Path) -> None:
+        if Path(path).name.startswith("dnet-last"):
+            written.append(path)
+            if len(written) == 2:
+                Path(path).write_bytes(b"half")
+                raise OSError(28, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        ExperimentError, match=r"cannot write .*dnet-last.pt .*No space left.*still"
+    ):
+        run(recipe, output)
+    assert load(output / "checkpoints" / "dnet-last.pt")["step"] == 3
+    assert not list(output.rglob("*.part"))
+    run(recipe, output, stage="dnet")
+    assert load(output / "checkpoints" / "dnet-last.pt")["step"] == 6
+
+
+def test_a_checkpoint_of_another_training(straight: Path, recipe: Recipe, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(PowerCutError):
+        run(recipe, output, callbacks=[KillAfter("dnet", 4)])
+    last = output / "checkpoints" / "dnet-last.pt"
+    shutil.copy(straight / "checkpoints" / "allnet-last.pt", last)
+    with pytest.raises(ExperimentError, match="is of tiny, stage allnet; expected one of tiny, st"):
+        run(recipe, output)
+    shutil.copy(straight / "checkpoints" / "dnet.pt", last)
+    with pytest.raises(ExperimentError, match="is no checkpoint of a training"):
+        run(recipe, output)
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ExperimentError, match=r"cannot read .*dnet-last.pt"):
+        run(recipe, output)
+    last.unlink()
+    run(recipe, output, stage="dnet")
+    same = (load(folder / "checkpoints" / "dnet.pt") for folder in (output, straight))
+    assert equal(*same)
+
+
+def test_one_training_in_a_folder(recipe: Recipe, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+
+    class Another(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            with pytest.raises(ExperimentError, match="another training runs in"):
+                run(recipe, output)
+            with pytest.raises(ExperimentError, match="another training runs in"):
+                run(recipe, output, restart=True)
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        run(recipe, output, callbacks=[Another()])
+    run(recipe, output, stage="dnet")  # the lock went with the training that held it
+
+
+def test_all_parts_at_once(recipe_text: str, tmp_path: Path) -> None:
+    """e2e: one stage, whose SR loss reaches base, refine and mask."""
+    head, _, stages = recipe_text.partition("stages:")
+    text = head + "stages:" + stages.partition("  - {")[0].replace("dnet", "e2e")
+    output = run(parse_recipe(text), tmp_path / "out")
+    torch.manual_seed(0)
+    start = sparsesr.create_model("fsrcnn-mga", scale=2).state_dict()
+    trained = load(output / "checkpoints" / "e2e.pt")
+    moved = {key.split(".")[0] for key in start if not torch.equal(start[key], trained[key])}
+    assert moved == {"base", "refine", "mask"}
+    with open(output / "metrics.csv", newline="") as file:
+        row = list(csv.DictReader(file))[-1]
+    assert all(row[key] for key in ("loss_sr", "loss_coarse", "val_mask_l1"))
+    assert sparsesr.from_pretrained(output / "fsrcnn-mga-x2.safetensors").model_name == "fsrcnn-mga"
+
+
+def test_a_mask_without_supervision(straight: Path, recipe_text: str, tmp_path: Path) -> None:
+    weights = straight / "fsrcnn-mga-x2.safetensors"
+    overrides = [f"init.weights={weights}", "stages.mask.loss={sr: 10, mask: 0}"]
+    output = run(parse_recipe(recipe_text, overrides), tmp_path / "out", stage="mask")
+    trained, start = (
+        load(output / "checkpoints" / "mask.pt"),
+        load(straight / "checkpoints" / "mask.pt"),
+    )
+    moved = {key.split(".")[0] for key in start if not torch.equal(start[key], trained[key])}
+    assert moved == {"mask"}
+
+
+def test_rates(recipe: Recipe, recipe_text: str) -> None:
+    rates = time_loader(recipe, steps=3)
+    assert min(rates.loader, rates.network, rates.both) > 0
+    assert "without the loader" in str(rates)
+    with pytest.raises(RecipeError, match="expected one of dnet, allnet, mask, got 'tail'"):
+        time_loader(recipe, "tail")
+
+
+def test_float16_needs_a_gpu(recipe_text: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="precision: float16 needs a GPU"):
+        run(parse_recipe(recipe_text, ["precision=float16"]), tmp_path / "out")
+    automatic = parse_recipe(recipe_text, ["precision=auto", "device=cpu"])
+    assert resolve_precision(automatic) == "float32"

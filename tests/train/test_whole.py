@@ -206,7 +206,7 @@ def test_a_network_without_masks(text: str, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("model=drsan-32s", "loss.active: drsan-32s has no sparse masks"),
-        ("model=fsrcnn-mga", "fsrcnn-mga is trained in dnet, allnet, mask; got whole"),
+        ("model=fsrcnn-mga", "fsrcnn-mga is trained in dnet, allnet, e2e, mask; got whole"),
         ("stages.whole.name=dnet", "small is trained in whole; got dnet"),
         ("init.conv=identity", "init.conv: 'identity' is for networks that end in"),
         ("stages.whole.masks.temperature=0", r"temperature: expected in \(0, 1\], got 0"),
