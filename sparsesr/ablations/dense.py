@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sparsesr.train.recipe import MaskConfig
+
 from .plan import Ablation, Training, Variant
 
 _DRSAN, _SMSR = "drsan-48s-x2", "smsr-x2"
-_SHORT = {_DRSAN: 800, _SMSR: 600}  # steps of a variant in the short profile
+# The short profile of each recipe: steps of a variant, rate, crops; SMSR's masks get as sparse as
+# they do in a long training by more weight on the active share.
+_SHORT: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
+    _DRSAN: (800, {"optimizer": {"lr": 5e-4}}, {"lr_crop": 24, "batch": 8}),
+    _SMSR: (
+        600,
+        {"loss": {"sr": 255.0, "active": 10.0}, "masks": MaskConfig(ramp=200, cooling=1000)},
+        {"lr_crop": 24, "batch": 4},
+    ),
+}
 
 _RESIDUALS = {"Res": "last", "AllRes": "all", "DRA": "dynamic"}
 _ATTENTIONS: dict[str, bool | str] = {
@@ -57,11 +68,13 @@ def drsan_options(parts: str) -> dict[str, Any]:
 
 
 def _whole(recipe: str, profile: str, name: str, options: Mapping[str, Any]) -> Training:
-    steps = _SHORT[recipe] if profile == "short" else None
-    return Training(f"{recipe}-{name}", recipe, "whole", steps, options=options)
+    steps, stage, data = _SHORT[recipe] if profile == "short" else (None, {}, {})
+    return Training(
+        f"{recipe}-{name}", recipe, "whole", steps, options=options, stage=stage, data=data
+    )
 
 
-def _drsan(profile: str, rows: Mapping[str, str], **more: str) -> list[Variant]:
+def _drsan(profile: str, rows: Mapping[str, str]) -> list[Variant]:
     variants = []
     for row, parts in rows.items():
         source = _whole(_DRSAN, profile, parts.lower(), drsan_options(parts))

@@ -43,7 +43,7 @@ class Training:
             others start at random. None where both have the same.
         stage: fields of the stage that differ from the recipe's; ``loss`` and ``optimizer`` hold
             only what differs in them.
-        data: the same of the data section.
+        data, init: the same of those sections.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Training:
     convert: Callable[[State], dict[str, Tensor]] | None = None
     stage: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    init: Mapping[str, Any] = field(default_factory=dict)
 
     def chain(self) -> Iterator[Training]:
         """All trainings that lead here, the first one first."""

@@ -35,7 +35,6 @@ def recipes_folder() -> Path:
 
 def make_recipe(
     training: Training,
-    profile: str,
     folder: Path,
     *,
     train: Sequence[str] = (),
@@ -45,15 +44,13 @@ def make_recipe(
     """The recipe of a training, still without the weights it starts from.
 
     Args:
-        profile: "short" takes the recipe's profile of that name, "paper" the recipe as it stands.
         folder: of the recipes. train: folders of HR images instead of the recipe's.
         device: "cpu", "cuda:0", ... instead of the recipe's.
         overrides: "a.b=value" texts; those that address stages of other trainings are left out.
     Raises:
         RecipeError: a recipe that cannot be made. FileNotFoundError: there is none of that name.
     """
-    chosen = None if profile == "paper" else profile
-    recipe = load_recipe(folder / f"{training.recipe}.yaml", profile=chosen)
+    recipe = load_recipe(folder / f"{training.recipe}.yaml")
     data = {"val": None, **training.data}
     if train:
         data |= {"train": tuple(train), "name": ", ".join(train), "terms": None}
@@ -62,6 +59,7 @@ def make_recipe(
         "stages": _stages(training, recipe),
         "model_options": {**recipe.model_options, **training.options},
         "data": dataclasses.replace(recipe.data, **data),
+        "init": dataclasses.replace(recipe.init, **training.init),
     }
     if training.model is not None:
         changes["model"] = training.model

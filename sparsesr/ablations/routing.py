@@ -17,7 +17,10 @@ from .plan import Ablation, Given, State, Training, Variant
 
 _RECIPE = "carn-pcsr-x4"
 _ROUTED, _ORIGINAL = "carn-pcsr", "carn"
-_SHORT = {"heavy": 1500, "light": 700}  # steps in the short profile
+# The short profile: steps, rate and crops.
+_SHORT = {"heavy": 1500, "light": 700}
+_RATE = {"optimizer": {"lr": 1e-3}}
+_CROPS = {"lr_crop": 24, "batch": 8}
 _NAMES = {"carn": "CARN", "fsrcnn": "FSRCNN", "msrresnet": "SRResNet", "bsrn": "BSRN"}
 _MIDDLE = [[64, 64, 64]]  # of the three classes: one of the two that have the printed parameters
 
@@ -117,15 +120,13 @@ def widened(state: State) -> dict[str, Tensor]:
     return moved
 
 
-def _heavy(profile: str, models: Sequence[str]) -> Training | Given:
-    """Encoder and heaviest sampler: published ones, or trained here."""
-    if models:
-        return Given(models[0], user=True)
-    return Training(f"{_RECIPE}-heavy", _RECIPE, "heavy", _steps(profile, "heavy"))
-
-
-def _steps(profile: str, step: str) -> int | None:
-    return _SHORT[step] if profile == "short" else None
+def _train(profile: str, name: str, step: str, **rest: Any) -> Training:
+    name, steps = f"{_RECIPE}-{name}", None
+    if profile == "short":
+        steps = _SHORT[step]
+        rest["data"] = {**_CROPS, **rest.get("data", {})}
+        rest["stage"] = {**_RATE, **rest.get("stage", {})}
+    return Training(name, _RECIPE, step, steps, **rest)
 
 
 def _without_choice(state: State) -> dict[str, Tensor]:
@@ -136,34 +137,25 @@ def _without_choice(state: State) -> dict[str, Tensor]:
 
 def _classes(profile: str, models: Sequence[str]) -> list[Variant]:
     originals = [m for m in models if not m.startswith(_ROUTED)]
-    heavy = _heavy(profile, [m for m in models if m.startswith(_ROUTED)])
-    light = _steps(profile, "light")
-    start = "published" if isinstance(heavy, Given) else "trained"
-    two = Training(
-        f"{_RECIPE}-2class-{start}",
-        _RECIPE,
+    routed = [m for m in models if m.startswith(_ROUTED)]
+    # Encoder and heaviest sampler: published ones, or trained here.
+    heavy = Given(routed[0], user=True) if routed else _train(profile, "heavy", "heavy")
+    start = "published" if routed else "trained"
+    two = _train(profile, f"2class-{start}", "light", start=heavy, convert=_without_choice)
+    middle = _train(
+        profile,
+        f"3class-{start}-middle",
         "light",
-        light,
-        start=heavy,
-        convert=_without_choice,
-    )
-    options = {"middle": _MIDDLE}
-    middle = Training(
-        f"{_RECIPE}-3class-{start}-middle",
-        _RECIPE,
-        "light",
-        light,
-        options=options,
+        options={"middle": _MIDDLE},
         start=heavy,
         convert=lambda state: widened(_without_choice(state)),
         stage={"samplers": 2},
     )
-    three = Training(
-        f"{_RECIPE}-3class-{start}",
-        _RECIPE,
+    three = _train(
+        profile,
+        f"3class-{start}",
         "light",
-        light,
-        options=options,
+        options={"middle": _MIDDLE},
         start=middle,
         stage={"samplers": 3},
     )
@@ -176,22 +168,13 @@ def _classes(profile: str, models: Sequence[str]) -> list[Variant]:
 
 def _multiscale(profile: str, models: Sequence[str]) -> list[Variant]:
     rows = []
-    for name, data in (("x4", {}), ("x2-x4", {"scales": (2.0, 4.0), "lr": "crop"})):
-        heavy = Training(
-            f"{_RECIPE}-{name}-heavy", _RECIPE, "heavy", _steps(profile, "heavy"), data=data
-        )
-        light = Training(
-            f"{_RECIPE}-{name}-light",
-            _RECIPE,
-            "light",
-            _steps(profile, "light"),
-            start=heavy,
-            data=data,
-        )
-        trained = "x2..x4" if data else "x4"
-        published = f"CARN-PCSR (trained on {trained})" if data else None
+    for trained, data in (("x4", {}), ("x2..x4", {"scales": (2.0, 4.0), "lr": "crop"})):
+        name = trained.replace("..", "-")
+        heavy = _train(profile, f"{name}-heavy", "heavy", data=data)
+        light = _train(profile, f"{name}-light", "light", start=heavy, data=data)
+        row = f"CARN-PCSR (trained on {trained})"
         rows += [
-            Variant(f"CARN-PCSR (trained on {trained}), x{scale}", light, published, scale=scale)
+            Variant(f"{row}, x{scale}", light, row if data else None, scale=scale)
             for scale in (2, 4, 8)
         ]
     return rows

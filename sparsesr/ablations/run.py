@@ -139,7 +139,6 @@ class _Run:
     def _recipe(self, training: Training) -> Recipe:
         return make_recipe(
             training,
-            self.options.profile,
             self.options.recipes or recipes_folder(),
             train=self.options.train,
             device=self.options.device,

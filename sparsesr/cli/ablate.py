@@ -163,9 +163,11 @@ def _show(document: dict[str, Any], out: Console) -> None:
         title=title(document), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for number, header in enumerate(headers):
-        table.add_column(header, justify="right" if number else "left")
+        table.add_column(header, justify="right" if number else "left", no_wrap=not number)
     for number, header in enumerate(more):
-        table.add_column(header, justify="right" if number else "left", style="dim")
+        table.add_column(
+            header, justify="right" if number else "left", no_wrap=not number, style="dim"
+        )
     for ours, theirs in zip(cells, printed, strict=True):
         table.add_row(*ours, *theirs)
     out.print(table)

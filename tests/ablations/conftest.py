@@ -24,7 +24,6 @@ stages:
   - {{<<: *stage, name: allnet}}
   - {{<<: *stage, name: allnet-2}}
   - {{<<: *stage, name: mask}}
-profiles: {{short: {{}}}}
 """
 
 

@@ -23,7 +23,7 @@ ONE_STEP = [
     f"stages.{name}.{key}"
     for name in ("dnet", "allnet", "mask")
     for key in ("iterations=1", "optimizer.warmup=0")
-]
+] + ["data.lr_crop=8", "data.batch=2"]
 
 
 def _options(sets: Path, recipes: Path, **more: Any) -> Options:
@@ -43,7 +43,7 @@ def test_recipes_of_every_row(name: str, profile: str) -> None:
     ablation = ABLATIONS[name]
     variants = ablation.variants(profile, [GIVEN[pattern] for pattern in ablation.weights])
     for training in trainings(variants):
-        recipe = make_recipe(training, profile, recipes_folder())
+        recipe = make_recipe(training, recipes_folder())
         assert recipe.name == training.name
         assert [stage.step for stage in recipe.stages] == [training.step] * len(recipe.stages)
         if profile == "short":
