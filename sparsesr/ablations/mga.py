@@ -34,6 +34,7 @@ class _Steps:
     def __init__(self, recipe: str, profile: str, scratch: bool = False) -> None:
         self.recipe = recipe
         self.short = profile == "short"
+        self.prefix = f"{recipe}-scratch" if self.short and scratch else recipe
         self.budget = (_SCRATCH if scratch else _FINE) if self.short else {}
         self.shipped = Given(recipe) if self.short and not scratch else None
 
@@ -62,7 +63,7 @@ class _Steps:
 
     def mask(self, allnet: Training, channels: int = 2, supervised: bool = True) -> Training:
         """-M, its mask trained by the ground truth, or by the SR loss."""
-        kind = allnet.name.removeprefix(f"{self.recipe}-allnet")
+        kind = allnet.name.removeprefix(f"{self.prefix}-allnet")
         name = f"mask{kind}-{channels}c" + ("" if supervised else "-sr-loss")
         return self._make(
             name,
@@ -91,7 +92,7 @@ class _Steps:
             optimizer = {"lr": rate, "min_lr": 1e-6, "warmup_lr": 1e-4}
             stage = {**stage, "optimizer": optimizer, "ema": 0.999, "lr_crop": None, "batch": None}
             rest |= {"data": _CROPS, "init": _START}
-        return Training(f"{self.recipe}-{name}", self.recipe, step, steps, stage=stage, **rest)
+        return Training(f"{self.prefix}-{name}", self.recipe, step, steps, stage=stage, **rest)
 
 
 def _decomposed(

@@ -111,7 +111,7 @@ def _shortened(stage: StageConfig, steps: int) -> StageConfig:
     """A single period of so many steps; what changes with the step does so in proportion."""
     share = steps / stage.iterations
     optimizer, masks = stage.optimizer, stage.masks
-    halve, cooling = optimizer.halve_every, masks.cooling
+    halve, cooling = optimizer.decay_every, masks.cooling
     return dataclasses.replace(
         stage,
         name=stage.step,
@@ -120,7 +120,7 @@ def _shortened(stage: StageConfig, steps: int) -> StageConfig:
             optimizer,
             periods=1,
             warmup=min(optimizer.warmup, steps // 10),
-            halve_every=None if halve is None else max(1, round(halve * share)),
+            decay_every=None if halve is None else max(1, round(halve * share)),
         ),
         masks=dataclasses.replace(
             masks,

@@ -87,7 +87,7 @@ def their_columns(document: dict[str, Any]) -> tuple[list[str], Cells]:
     ]
     if not keys:
         return [], [[] for _ in rows]
-    headers = ["paper's row", *(f"{name} {_label(key)}" for name in names for key in keys)]
+    headers = ["paper's row", *(f"paper: {name} {_label(key)}" for name in names for key in keys)]
     cells = []
     for row in rows:
         line = [row["published_as"] or "-"]

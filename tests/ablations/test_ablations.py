@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,18 @@ def test_rows_share_trainings() -> None:
     paper = [t.name for t in trainings(ABLATIONS["table6"].variants("paper", ()))]
     assert sum("allnet" in name for name in paper) == 3
     assert paper.index("fsrcnn-mga-x4-dnet") < paper.index("fsrcnn-mga-x4-allnet-p2")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_one_name_one_training(profile: str) -> None:
+    """Tables in one output folder share trainings of a name, so these must be the same."""
+    found: dict[str, Training] = {}
+    for ablation in ABLATIONS.values():
+        given = [GIVEN[pattern] for pattern in ablation.weights]
+        for training in trainings(ablation.variants(profile, given)):
+            # Conversions have no equality of their own; names of starts stand for them.
+            alone = dataclasses.replace(training, convert=None, start=None)
+            assert found.setdefault(training.name, alone) == alone
 
 
 def test_table3(sets: Path, recipes: Path) -> None:
