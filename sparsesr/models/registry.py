@@ -63,6 +63,11 @@ def list_models() -> list[ModelInfo]:
     return [_MODELS[name].info for name in sorted(_MODELS)]
 
 
+def is_model(name: str) -> bool:
+    """Whether there is a model of that name (without its scale)."""
+    return name in _MODELS
+
+
 def parse_name(name: str) -> tuple[str, int | None]:
     """``"fsrcnn-mga-x4"`` -> ``("fsrcnn-mga", 4)``; the scale is None where the name has none."""
     found = re.fullmatch(r"(.+)-x(\d+)", name)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sparsesr.models import create_model, identity_init_
-from sparsesr.nn import has_sparse_masks, routes_pixels
+from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
 from sparsesr.train.recipe import (
     ROUTED,
     WHOLE,
@@ -45,6 +45,10 @@ def check_models(recipe: Recipe) -> None:
     """
     for stage in recipe.stages:
         net = make_net(recipe, stage.name)
+        if stage.step == "dnet" and selects_patches(net):
+            raise RecipeError(
+                f"stages.{stage.name}: {recipe.model} has no -dnet form; leave it out"
+            )
         for part in frozen_parts(stage):
             if not isinstance(getattr(net, part, None), nn.Module):
                 raise RecipeError(
@@ -85,7 +89,10 @@ def frozen_modules(stage: StageConfig, net: Any) -> list[nn.Module]:
     the classifier.
     """
     if not routes_pixels(net):
-        return [getattr(net, name) for name in frozen_parts(stage)]
+        names = frozen_parts(stage)
+        if stage.step == "allnet" and selects_patches(net):  # an -mga form, all patches refined
+            names = (*names, "mask")
+        return [getattr(net, name) for name in names]
     if stage.step == "heavy":
         return [*net.all_samplers[:-1], net.classifier]
     lightest = net.classes - stage.samplers

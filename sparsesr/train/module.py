@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sparsesr.data import Queries
-from sparsesr.nn import PixelRouter, has_sparse_masks
+from sparsesr.nn import PixelRouter, has_sparse_masks, selects_patches
 from sparsesr.train.average import WeightAverage
 from sparsesr.train.initial import frozen_modules
 from sparsesr.train.losses import balance, blended, l1, mask_sample, min_max_of_all
@@ -91,9 +91,10 @@ class StageModule(pl.LightningModule):
 
     def image_terms(self, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, torch.Tensor]:
         """Stages dnet and allnet: mean|SR - HR| and, where it has a weight, mean|coarse - HR|."""
+        every = {"budget": 1.0} if selects_patches(self.net) else {}
         if self.stage.loss.coarse == 0:
-            return {"sr": l1(self.net(lr), hr)}
-        out = self.net(lr, return_details=True)
+            return {"sr": l1(self.net(lr, **every), hr)}
+        out = self.net(lr, return_details=True, **every)
         return {"sr": l1(out.sr, hr), "coarse": l1(out.coarse, hr)}
 
     def mask_terms(self, lr: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparsesr.models import is_model
+
 STAGES = ("dnet", "allnet", "e2e", "mask")  # of an MGA form
 ROUTED = ("heavy", "light")  # of a PCSR form
 WHOLE = "whole"  # of any other network: all of it, in one step
@@ -134,7 +136,7 @@ class OptimizerConfig:
     """Adam and its schedule: `periods` times (linear warm-up, then cosine).
 
     Each period warms up for `warmup` steps from `warmup_lr` to `lr`, then falls to `min_lr`; with
-    `halve_every` it is halved every so many steps instead.
+    `decay_every` it is multiplied by `decay` every so many steps instead.
     `clip`: largest gradient norm, None for no clipping.
     """
 
@@ -147,7 +149,8 @@ class OptimizerConfig:
     warmup_lr: float = 1e-4
     periods: int = 1
     clip: float | None = None
-    halve_every: int | None = None
+    decay_every: int | None = None
+    decay: float = 0.5
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, f"lr: expected > 0, got {self.lr}")
@@ -157,9 +160,10 @@ class OptimizerConfig:
         _require(self.periods >= 1, f"periods: expected >= 1, got {self.periods}")
         _require(self.clip is None or self.clip > 0, f"clip: expected > 0, got {self.clip}")
         _require(
-            self.halve_every is None or self.halve_every >= 1,
-            f"halve_every: expected >= 1, got {self.halve_every}",
+            self.decay_every is None or self.decay_every >= 1,
+            f"decay_every: expected >= 1, got {self.decay_every}",
         )
+        _require(0 < self.decay < 1, f"decay: expected in (0, 1), got {self.decay}")
         for beta in self.betas:
             _require(0 <= beta < 1, f"betas: expected numbers in [0, 1), got {beta}")
 
@@ -314,9 +318,13 @@ class Recipe:
         return self.model.removesuffix(_FAMILY_SUFFIX)
 
     def stage_model(self, stage: str) -> str:
-        """Name of the model that `stage` trains."""
+        """Name of the model that `stage` trains.
+
+        Where a family has no -dnet and -allnet forms, these stages train the -mga form.
+        """
         step = step_of(stage)
-        return f"{self.family}-{step}" if step in ("dnet", "allnet") else self.model
+        form = f"{self.family}-{step}"
+        return form if step in ("dnet", "allnet") and is_model(form) else self.model
 
     def first_step(self, stage: str) -> int:
         """Steps of all stages before `stage`: batches continue where those ended."""

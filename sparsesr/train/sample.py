@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 
 from sparsesr.io import to_array
 from sparsesr.metrics import imresize
+from sparsesr.ops import patch_grid
 from sparsesr.train.recipe import ROUTED, WHOLE
-from sparsesr.train.validation import ValidationSet
+from sparsesr.train.validation import ValidationSet, choice_of
 from sparsesr.viz import comparison_strip
 
 _SIDE = 64  # LR pixels
@@ -36,10 +38,11 @@ def sample_image(net: Any, images: ValidationSet, step: str) -> np.ndarray:
     elif step == WHOLE:
         panels["SR"] = net(x)
     else:
-        masked = step in ("mask", "e2e")
-        out = net(x, return_details=True, **({"budget": _BUDGET} if masked else {}))
+        cells = math.prod(patch_grid(x.shape[-2], x.shape[-1], getattr(net, "patch_size", 1)))
+        choice = choice_of(net, step, math.ceil(_BUDGET * cells))
+        out = net(x, return_details=True, **choice)
         panels["coarse"] = out.coarse
-        panels[f"SR, {_BUDGET:.0%} refined" if masked else "SR"] = out.sr
+        panels[f"SR, {_BUDGET:.0%} refined" if "k" in choice else "SR"] = out.sr
     panels["HR"] = hr
     shown = {label: to_array(p.float().nan_to_num(0, 0, 0)) for label, p in panels.items()}
     return comparison_strip(list(shown.items()))

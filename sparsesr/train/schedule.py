@@ -12,9 +12,9 @@ def learning_rate(step: int, iterations: int, config: OptimizerConfig) -> float:
 
     warm-up: warmup_lr + (lr - warmup_lr) t / warmup;
     cosine: min_lr + (lr - min_lr) (1 + cos(pi (t - warmup) / (T - warmup))) / 2,
-    with t the step within its period and T the period's length; with `halve_every`, in place of
-    the cosine: lr / 2^floor(t / halve_every).
-    Source: MGA, training settings (ECCV 2022); SMSR, section 4.1 (halving).
+    with t the step within its period and T the period's length; with `decay_every`, in place of
+    the cosine: lr decay^floor(t / decay_every).
+    Source: MGA, training settings (ECCV 2022); SMSR, section 4.1, and DRSAN (decay).
     """
     if not 0 <= step < iterations:
         raise ValueError(f"step: expected 0 <= step < {iterations}, got {step}")
@@ -24,8 +24,8 @@ def learning_rate(step: int, iterations: int, config: OptimizerConfig) -> float:
     t, length = step - start, end - start
     if t < config.warmup:
         return config.warmup_lr + (config.lr - config.warmup_lr) * t / config.warmup
-    if config.halve_every is not None:
-        return config.lr * 0.5 ** (t // config.halve_every)
+    if config.decay_every is not None:
+        return config.lr * config.decay ** (t // config.decay_every)
     phase = math.pi * (t - config.warmup) / (length - config.warmup)
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(phase))
 

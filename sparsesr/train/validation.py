@@ -51,8 +51,8 @@ def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
         lr = lr.to(device)
         if step in (*ROUTED, WHOLE):
             return {f"val_{key}": value for key, value in _quality(net, lr, hr).items()}
-        keys = {"k": images.k} if step in ("mask", "e2e") else {}
-        out = net(lr, return_details=True, **keys)
+        choice = choice_of(net, step, images.k)
+        out = net(lr, return_details=True, **choice)
         row = {
             "val_psnr": psnr(out.sr.float().cpu(), hr, border=images.scale),
             "val_psnr_coarse": psnr(out.coarse.float().cpu(), hr, border=images.scale),
@@ -62,6 +62,13 @@ def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
         return row
 
     return images.mean(measure)
+
+
+def choice_of(net: Any, step: str, k: int) -> dict[str, Any]:
+    """Which patches a network of an MGA stage refines: k of them, or all before there is a mask."""
+    if step in ("mask", "e2e"):
+        return {"k": k}
+    return {"budget": 1.0} if selects_patches(net) else {}
 
 
 def _quality(net: Any, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:

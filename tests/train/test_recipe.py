@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from sparsesr.train import Recipe, RecipeError, load_recipe, parse_recipe
+from sparsesr.models import list_models
+from sparsesr.train import Recipe, RecipeError, learning_rate, load_recipe, parse_recipe
+from sparsesr.train.initial import check_models
 from sparsesr.train.recipe_file import differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
 
 def test_round_trip_and_defaults(recipe: Recipe) -> None:
@@ -22,13 +26,103 @@ def test_round_trip_and_defaults(recipe: Recipe) -> None:
     assert [recipe.first_step(stage.name) for stage in recipe.stages] == [0, 6, 12]
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_shipped_recipes_are_valid(scale: int) -> None:
-    recipe = load_recipe(REPOSITORY / "recipes" / f"fsrcnn-mga-x{scale}.yaml")
-    assert recipe.name == f"fsrcnn-mga-x{scale}"
-    assert recipe.scale == scale
-    assert list(dict.fromkeys(s.step for s in recipe.stages)) == ["dnet", "allnet", "mask"]
+@pytest.mark.parametrize("profile", [None, "short"])
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path, profile: str | None) -> None:
+    recipe = load_recipe(path, profile=profile)
+    assert f"{recipe.model}-x{recipe.scale}" == recipe.name == path.stem
     assert recipe.data.terms
+    assert {stage.step for stage in recipe.stages} <= set(recipe.steps)
+    assert all(stage.val_every for stage in recipe.stages)
+    if path.stem != "rcan-mga-x4":  # 16 million weights, made three times
+        check_models(recipe)
+
+
+def test_every_family_has_a_recipe() -> None:
+    trained = {path.stem.rpartition("-x")[0] for path in RECIPES}
+    forms = {"base", "dnet", "allnet"}  # on the way to -mga
+    names = {info.name for info in list_models() if info.name.rpartition("-")[2] not in forms}
+    others = {f"drsan-{size}-mga" for size in ("32m", "32l", "48s", "48m")}  # as drsan-32s-mga
+    light = {name for name in names if name.endswith("-light")}
+    assert names - trained == others | light
+
+
+def test_the_papers_schedule_of_mga() -> None:
+    recipe = load_recipe(REPOSITORY / "recipes" / "pan-mga-x4.yaml")
+    dnet, allnet, mask = recipe.stages
+    assert (recipe.data.lr_crop, recipe.data.batch) == (64, 64)
+    assert (dnet.iterations, allnet.iterations, mask.iterations) == (600_000, 600_000, 100_000)
+    rates = [learning_rate(n, dnet.iterations, dnet.optimizer) for n in (0, 2000, 199_999, 200_000)]
+    assert rates == pytest.approx([4e-5, 4e-4, 1e-7, 4e-5], rel=1e-3)
+
+
+BASE = """
+extends: base.yaml
+name: pan
+model: pan-mga
+data: {batch: 3}
+stages:
+  - name: allnet
+    optimizer: {lr: 2e-3}
+  - name: mask
+    iterations: 4
+profiles:
+  quick:
+    stages:
+      - {name: mask, ema: 0}
+"""
+
+
+@pytest.fixture
+def extended(recipe_text: str, tmp_path: Path) -> Path:
+    """A recipe that changes the tiny one, which has a profile of its own."""
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    profile = "profiles:\n  quick:\n    seed: 7\n    stages:\n      - {name: mask, log_every: 1}\n"
+    (folder / "base.yaml").write_text(recipe_text + profile)
+    (folder / "pan.yaml").write_text(BASE)
+    return folder / "pan.yaml"
+
+
+def test_a_recipe_says_what_differs(extended: Path, recipe: Recipe) -> None:
+    changed = load_recipe(extended)
+    assert (changed.name, changed.model, changed.scale) == ("pan", "pan-mga", recipe.scale)
+    assert changed.data == dataclasses.replace(recipe.data, batch=3)
+    assert [stage.name for stage in changed.stages] == ["allnet", "mask"]
+    allnet, mask = changed.stages
+    assert allnet.optimizer == dataclasses.replace(recipe.stages[1].optimizer, lr=2e-3)
+    assert mask == dataclasses.replace(recipe.stages[2], iterations=4)
+    assert changed.seed == 0
+
+
+def test_a_profile_changes_it_again(extended: Path) -> None:
+    quick = load_recipe(extended, ["stages.mask.val_every=2"], "quick")
+    assert quick.seed == 7
+    (mask,) = quick.stages
+    assert (mask.iterations, mask.log_every, mask.ema, mask.val_every) == (4, 1, 0, 2)
+    assert parse_recipe(quick.to_yaml()) == quick
+
+
+@pytest.mark.parametrize(
+    ("text", "profile", "message"),
+    [
+        ("extends: none.yaml", None, "recipe not found: .*none.yaml"),
+        ("extends: pan.yaml", None, "pan.yaml: extends itself"),
+        ("extends: [a]", None, "extends: expected the name of a file, got a list"),
+        ("extends: base.yaml", "long", "no profile 'long', there are: quick"),
+        ("extends: base.yaml\nprofiles: 3", None, "profiles: expected sections by name, got int"),
+        ("extends: base.yaml\nsede: 1", None, "unknown key 'sede' at top level; did you mean 's"),
+    ],
+)
+def test_bad_bases(extended: Path, text: str, profile: str | None, message: str) -> None:
+    extended.write_text(text)
+    with pytest.raises((RecipeError, FileNotFoundError), match=message):
+        load_recipe(extended, profile=profile)
+
+
+def test_a_text_has_no_folder(recipe_text: str) -> None:
+    with pytest.raises(RecipeError, match="use load_recipe"):
+        parse_recipe(recipe_text + "\nextends: base.yaml")
 
 
 @pytest.mark.parametrize(

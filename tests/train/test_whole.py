@@ -30,7 +30,7 @@ stages:
   - name: whole
     iterations: 8
     loss: {{sr: 255, active: {active}}}
-    optimizer: {{lr: {rate}, warmup: 0, halve_every: {halve}}}
+    optimizer: {{lr: {rate}, warmup: 0, decay_every: {halve}}}
     masks: {{ramp: 4, cooling: 10, temperature: 0.4}}
     ema: 0
     val_every: 8
@@ -212,7 +212,7 @@ def test_a_network_without_masks(text: str, tmp_path: Path) -> None:
         ("stages.whole.masks.temperature=0", r"temperature: expected in \(0, 1\], got 0"),
         ("stages.whole.masks.cooling=0", "cooling: expected >= 1, got 0"),
         ("stages.whole.masks.ramp=-1", "ramp: expected >= 0, got -1"),
-        ("stages.whole.optimizer.halve_every=0", "halve_every: expected >= 1, got 0"),
+        ("stages.whole.optimizer.decay_every=0", "decay_every: expected >= 1, got 0"),
     ],
 )
 def test_bad_recipes(text: str, tmp_path: Path, override: str, message: str) -> None:
@@ -241,6 +241,6 @@ def test_the_shipped_recipe_is_the_papers() -> None:
 def test_schedules_without_a_ramp() -> None:
     assert active_ramp(0, MaskConfig()) == 1
     assert temperature(10**6, MaskConfig()) == 1
-    halved = OptimizerConfig(lr=1.0, warmup=2, warmup_lr=0.5, halve_every=3)
+    halved = OptimizerConfig(lr=1.0, warmup=2, warmup_lr=0.5, decay_every=3)
     rates = [learning_rate(step, 9, halved) for step in range(9)]
     assert rates == [0.5, 0.75, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
