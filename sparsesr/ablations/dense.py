@@ -7,7 +7,7 @@ from typing import Any
 
 from sparsesr.train.recipe import MaskConfig
 
-from .plan import Ablation, Training, Variant
+from .plan import SHORT_DATA, SHORT_SETTINGS, SHORT_STAGE, Ablation, Training, Variant
 
 _DRSAN, _SMSR = "drsan-48s-x2", "smsr-x2"
 # The short profile of each recipe: steps of a variant, rate, crops; SMSR's masks get as sparse as
@@ -68,9 +68,18 @@ def drsan_options(parts: str) -> dict[str, Any]:
 
 
 def _whole(recipe: str, profile: str, name: str, options: Mapping[str, Any]) -> Training:
-    steps, stage, data = _SHORT[recipe] if profile == "short" else (None, {}, {})
+    if profile != "short":
+        return Training(f"{recipe}-{name}", recipe, "whole", options=options)
+    steps, stage, data = _SHORT[recipe]
     return Training(
-        f"{recipe}-{name}", recipe, "whole", steps, options=options, stage=stage, data=data
+        f"{recipe}-{name}",
+        recipe,
+        "whole",
+        steps,
+        options=options,
+        stage={**SHORT_STAGE, **stage},
+        data={**SHORT_DATA, **data},
+        settings=SHORT_SETTINGS,
     )
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .plan import Ablation, Given, State, Training, Variant
+from .plan import SHORT_DATA, SHORT_SETTINGS, SHORT_STAGE, Ablation, Given, State, Training, Variant
 
 _X2, _X4 = "fsrcnn-mga-x2", "fsrcnn-mga-x4"
 # The short profile: steps from the shipped weights, and from scratch (Table 4); rates and crops.
 _FINE = {"base": 1000, "dnet": 1000, "allnet": 1000, "mask": 1500}
 _SCRATCH = {"base": 5000, "dnet": 5000, "allnet": 5000, "e2e": 5000, "mask": 2000}
 _FINE_RATE, _SCRATCH_RATE, _MASK_RATE = 3e-4, 1e-3, 4e-3
-_CROPS = {"lr_crop": 24, "batch": 16}
+_CROPS = {**SHORT_DATA, "lr_crop": 24, "batch": 16}
 _START = {"conv": "identity", "upsampler_std": 1e-3}
 _COARSE_ALONE = {"loss": {"sr": 0.0, "coarse": 10.0}, "freeze": ("refine",)}
 _WITHOUT_SUPERVISION = {"loss": {"mask": 0.0, "sr": 10.0}}
@@ -90,8 +90,8 @@ class _Steps:
             rate = _FINE_RATE if self.shipped else _SCRATCH_RATE
             rate = _MASK_RATE if step == "mask" else rate
             optimizer = {"lr": rate, "min_lr": 1e-6, "warmup_lr": 1e-4}
-            stage = {**stage, "optimizer": optimizer, "ema": 0.999, "lr_crop": None, "batch": None}
-            rest |= {"data": _CROPS, "init": _START}
+            stage = {**stage, **SHORT_STAGE, "optimizer": optimizer, "ema": 0.999}
+            rest |= {"data": _CROPS, "init": _START, "settings": SHORT_SETTINGS}
         return Training(f"{self.prefix}-{name}", self.recipe, step, steps, stage=stage, **rest)
 
 

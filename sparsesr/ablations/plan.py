@@ -11,6 +11,11 @@ from torch import Tensor, nn
 PROFILES = ("short", "paper")
 PAPER_K_PIXELS = 16  # of a patch where the papers give K: K p^2 is kept
 
+# Settings and sections of every training in the short profile: one CPU core, no evaluation between.
+SHORT_SETTINGS = {"threads": 1, "precision": "float32"}
+SHORT_DATA = {"workers": 0}
+SHORT_STAGE = {"checkpoint_every": 500, "lr_crop": None, "batch": None}
+
 State = Mapping[str, Tensor]
 
 
@@ -43,7 +48,7 @@ class Training:
             others start at random. None where both have the same.
         stage: fields of the stage that differ from the recipe's; ``loss`` and ``optimizer`` hold
             only what differs in them.
-        data, init: the same of those sections.
+        data, init: the same of those sections. settings: the same of the recipe itself.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Training:
     stage: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     init: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def chain(self) -> Iterator[Training]:
         """All trainings that lead here, the first one first."""

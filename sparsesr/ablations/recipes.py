@@ -35,6 +35,7 @@ def recipes_folder() -> Path:
 
 def make_recipe(
     training: Training,
+    profile: str,
     folder: Path,
     *,
     train: Sequence[str] = (),
@@ -44,17 +45,21 @@ def make_recipe(
     """The recipe of a training, still without the weights it starts from.
 
     Args:
+        profile: "short" starts from the recipe's profile of that name, "paper" from the recipe.
         folder: of the recipes. train: folders of HR images instead of the recipe's.
         device: "cpu", "cuda:0", ... instead of the recipe's.
         overrides: "a.b=value" texts; those that address stages of other trainings are left out.
     Raises:
         RecipeError: a recipe that cannot be made. FileNotFoundError: there is none of that name.
     """
-    recipe = load_recipe(folder / f"{training.recipe}.yaml")
+    recipe = load_recipe(
+        folder / f"{training.recipe}.yaml", profile=None if profile == "paper" else profile
+    )
     data = {"val": None, **training.data}
     if train:
         data |= {"train": tuple(train), "name": ", ".join(train), "terms": None}
     changes: dict[str, Any] = {
+        **training.settings,
         "name": training.name,
         "stages": _stages(training, recipe),
         "model_options": {**recipe.model_options, **training.options},

@@ -47,10 +47,11 @@ Cells = list[list[str]]
 
 def title(document: dict[str, Any]) -> str:
     """One line above the table."""
-    return (
-        f"{document['paper']}, Table {document['table']} ({document['about']}), "
-        f"profile {document['profile']}"
-    )
+    part, _, number = document["table"].rpartition(" ")  # "appendix 3", "supp I"
+    table = ", ".join(filter(None, (document["paper"], part, f"Table {number}")))
+    trained = any(row["steps"] for row in document["rows"])
+    profile = f", profile {document['profile']}" if trained else ""
+    return f"{table}: {document['about']}{profile}"
 
 
 def remarks(document: dict[str, Any]) -> list[str]:
@@ -124,7 +125,14 @@ def markdown(document: dict[str, Any]) -> str:
     headers, cells = our_columns(document)
     more, printed = their_columns(document)
     table = _grid(headers + more, [a + b for a, b in zip(cells, printed, strict=True)])
-    parts = [f"## {title(document)}", table, *remarks(document), _grid(*history(document))]
+    command = [f"```sh\n{document['command']}\n```"] if document["command"] else []
+    parts = [
+        f"## {title(document)}",
+        *command,
+        table,
+        *remarks(document),
+        _grid(*history(document)),
+    ]
     if any(row["steps"] for row in document["rows"]):
         parts.append("Seconds of all trainings a row builds on, shared ones counted in each row.")
     return "\n\n".join(parts) + "\n"

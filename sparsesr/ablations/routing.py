@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparsesr.nn.pixel_classes import first_heavy_class
 from sparsesr.nn.pixel_router import RoutedOutput
 
-from .plan import Ablation, Given, State, Training, Variant
+from .plan import SHORT_DATA, SHORT_SETTINGS, SHORT_STAGE, Ablation, Given, State, Training, Variant
 
 _RECIPE = "carn-pcsr-x4"
 _ROUTED, _ORIGINAL = "carn-pcsr", "carn"
@@ -124,8 +124,9 @@ def _train(profile: str, name: str, step: str, **rest: Any) -> Training:
     name, steps = f"{_RECIPE}-{name}", None
     if profile == "short":
         steps = _SHORT[step]
-        rest["data"] = {**_CROPS, **rest.get("data", {})}
-        rest["stage"] = {**_RATE, **rest.get("stage", {})}
+        rest["data"] = {**SHORT_DATA, **_CROPS, **rest.get("data", {})}
+        rest["stage"] = {**SHORT_STAGE, **_RATE, **rest.get("stage", {})}
+        rest["settings"] = SHORT_SETTINGS
     return Training(name, _RECIPE, step, steps, **rest)
 
 

@@ -56,7 +56,8 @@ class Options:
         data: test sets; by default Set5, Set14 and B100 beside the recipe's validation set.
         train: folders of HR images instead of the recipe's. weights: given names or files.
         device: where to train and measure. overrides: of the recipes, "data.batch=4".
-        recipes: their folder. progress: show the trainings' progress bars.
+        recipes: their folder. progress: show the trainings' progress bars. command: recorded in the
+            table and on the cards of trained weights.
     """
 
     output: Path
@@ -68,15 +69,17 @@ class Options:
     overrides: Sequence[str] = ()
     recipes: Path | None = None
     progress: bool = False
+    command: str | None = None
 
 
 def run_ablation(name: str, options: Options) -> dict[str, Any]:
     """Train and measure what is missing; the table as a document, written to files too.
 
     Returns:
-        {"ablation", "paper", "table", "profile", "about", "note", "convention", "rows", "files"}; a
-        row has "variant", "model", "params", "from", "steps" (by training), "train" (data),
-        "seconds", "sets" (measures by data set) and "published" (the same of the paper's row).
+        {"ablation", "paper", "table", "profile", "command", "about", "note", "convention",
+        "columns", "rows", "files"}; a row has "variant", "model", "params", "from", "steps" (by
+        training), "train" (data), "seconds", "sets" (measures by data set), "published_as" and
+        "published" (the name of the paper's row and its measures by data set).
 
     Raises:
         ValueError: an unknown ablation or profile, weights of another network, no test set.
@@ -116,6 +119,7 @@ class _Run:
             "paper": self.ablation.paper,
             "table": self.ablation.table,
             "profile": self.options.profile,
+            "command": self.options.command,
             "about": self.ablation.about,
             "note": self.ablation.note,
             "convention": self.ablation.convention,
@@ -127,7 +131,8 @@ class _Run:
 
     def _test_sets(self) -> list[str]:
         folder = self.options.recipes or recipes_folder()
-        recipe = load_recipe(folder / f"{self.ablation.recipe}.yaml")
+        profile = None if self.options.profile == "paper" else self.options.profile
+        recipe = load_recipe(folder / f"{self.ablation.recipe}.yaml", profile=profile)
         beside = Path(recipe.data.val or "").parent
         found = [str(beside / name) for name in _TEST_SETS if (beside / name).is_dir()]
         if not found:
@@ -139,6 +144,7 @@ class _Run:
     def _recipe(self, training: Training) -> Recipe:
         return make_recipe(
             training,
+            self.options.profile,
             self.options.recipes or recipes_folder(),
             train=self.options.train,
             device=self.options.device,
@@ -158,7 +164,8 @@ class _Run:
                 weights = converted(training, recipe, weights, target)
             recipe = started(recipe, weights)
         log.info("%s: %s", self.ablation.name, training.name)
-        train(recipe, folder, progress=self.options.progress)
+        options = self.options
+        train(recipe, folder, progress=options.progress, command=options.command)
 
     def _weights(self, source: Training | Given) -> Path:
         """A file that ``read_weights`` reads."""

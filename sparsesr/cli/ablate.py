@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,11 @@ def ablate(
     from sparsesr.ablations import Options, WeightsMissingError, run_ablation
     from sparsesr.train import ExperimentError
 
+    given = {"--data": data, "--train": train, "--weights": weights, "--set": overrides}
+    command = ["sparsesr", "ablate", name, "--profile", profile]
+    command += [
+        str(word) for key, values in given.items() for v in values or () for word in (key, v)
+    ]
     options = Options(
         output=output or Path("experiments") / f"ablate-{name}",
         profile=profile,
@@ -101,6 +107,7 @@ def ablate(
         device=device,
         overrides=overrides or (),
         progress=not quiet and sys.stderr.isatty(),
+        command=shlex.join(command),
     )
     try:
         with _log_on_stderr(quiet):

@@ -24,6 +24,7 @@ stages:
   - {{<<: *stage, name: allnet}}
   - {{<<: *stage, name: allnet-2}}
   - {{<<: *stage, name: mask}}
+profiles: {{short: {{}}}}
 """
 
 

@@ -44,7 +44,7 @@ def test_recipes_of_every_row(name: str, profile: str) -> None:
     ablation = ABLATIONS[name]
     variants = ablation.variants(profile, [GIVEN[pattern] for pattern in ablation.weights])
     for training in trainings(variants):
-        recipe = make_recipe(training, recipes_folder())
+        recipe = make_recipe(training, profile, recipes_folder())
         assert recipe.name == training.name
         assert [stage.step for stage in recipe.stages] == [training.step] * len(recipe.stages)
         if profile == "short":

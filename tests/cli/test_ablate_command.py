@@ -40,6 +40,7 @@ def test_selection_order(
     assert [row["variant"] for row in document["rows"]][-1] == "FSRCNN-M K=all"
     assert {row["from"] for row in document["rows"]} == {"fsrcnn-mga-x4.safetensors"}
     assert document["rows"][0]["sets"]["tiny"]["k"] == 0
+    assert document["command"].startswith("sparsesr ablate table7 --profile short --data ")
     assert "table7: FSRCNN-M K=0" in done.err
     shown = run(*command, "-o", output, "-q")
     assert (shown.code, shown.out, shown.err) == (0, "", "")
