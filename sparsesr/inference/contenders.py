@@ -17,7 +17,9 @@ from sparsesr.inference.upscaler import Upscaler, backend_choice
 from sparsesr.nn import effective_k, routes_pixels
 from sparsesr.ops import patch_grid
 
-# SR image (None: its quality means nothing) and what was spent on it.
+FLOOR = "floor"  # its value
+
+# SR image (None: its quality is not asked for) and what was spent on it.
 Measured = tuple[Tensor | None, dict[str, Any]]
 
 
@@ -31,6 +33,10 @@ class Point:
 
 class SparseContender:
     """A network that chooses patches or pixels, at every point of a sweep.
+
+    ``floor`` is the least choice that chooses, one patch or no heavy pixel: what it costs tells
+    whether the network is ever cheaper than another. (No patch at all costs less by a step, as the
+    mask does not run then.) Its quality is not measured.
 
     Args:
         upscaler: runs it. points: of the sweep. scale: of the evaluation.
@@ -52,24 +58,27 @@ class SparseContender:
         self.seed = seed
         self._routing = {"scale": scale, "refine": refine} if routes_pixels(upscaler.net) else {}
         self._macs = _PatchMacs(upscaler.net)
+        self.floor = Point(FLOOR, {"budget": 0.0} if self._routing else {"k": 1})
 
     def outputs(self, lr: Tensor, number: int) -> Iterator[tuple[str, Measured]]:
-        """Value and output of each point, for image ``number`` of the set."""
+        """Value and output of each point and the floor, for image ``number`` of the set."""
         if self._routing:
-            for point in self.points:
+            for point in (*self.points, self.floor):
                 sr, used = route(self.upscaler, lr, {**point.choice, **self._routing})
-                yield point.value, (sr, used | {"coverage": used["heavy_fraction"]})
+                used |= {"coverage": used["heavy_fraction"]}
+                yield point.value, (None if point is self.floor else sr, used)
             return
         refine = self._coarse_once(lr)
         for point in self.points:
             generator = torch.Generator(self.upscaler.device).manual_seed(self.seed + number)
             yield point.value, refine(point.choice, generator)
+        yield self.floor.value, (None, self._used(lr, 1))
 
     def runs(self, lr: Tensor) -> dict[str, Thunk]:
         """The call that a user would make, of each point."""
         return {
             point.value: partial(self.upscaler.run, lr, **point.choice, **self._routing)
-            for point in self.points
+            for point in (*self.points, self.floor)
         }
 
     def _coarse_once(self, lr: Tensor) -> Callable[[dict[str, Any], torch.Generator], Measured]:
@@ -78,8 +87,7 @@ class SparseContender:
         net: Any = upscaler.net
         x = lr.to(upscaler.device, upscaler.dtype)
         x = x.contiguous(memory_format=upscaler.memory_format)
-        size = (x.shape[-2], x.shape[-1])
-        grid = patch_grid(*size, net.patch_size)
+        grid = patch_grid(x.shape[-2], x.shape[-1], net.patch_size)
         with torch.inference_mode(), backend_choice(upscaler.backend):
             coarse, feature = net.coarse_and_feature(x)
             mask = net.score(feature)
@@ -87,9 +95,7 @@ class SparseContender:
 
         def refine(choice: dict[str, Any], generator: torch.Generator) -> Measured:
             count = effective_k(choice.get("k"), choice.get("budget"), *grid, net.k)
-            cells = grid[0] * grid[1]
-            macs = self._macs(size, count)
-            used = {"k_used": count, "coverage": count / cells, "macs": macs}
+            used = self._used(x, count)
             if count == 0:
                 return coarse, used
             with torch.inference_mode(), backend_choice(upscaler.backend):
@@ -99,6 +105,14 @@ class SparseContender:
                 return net.paste(coarse, net.refine_selected(feature, index), index), used
 
         return refine
+
+    def _used(self, lr: Tensor, count: int) -> dict[str, Any]:
+        """What ``count`` patches of an image cost."""
+        net: Any = self.upscaler.net
+        size = (lr.shape[-2], lr.shape[-1])
+        rows, cols = patch_grid(*size, net.patch_size)
+        macs = self._macs(size, count)
+        return {"k_used": count, "coverage": count / (rows * cols), "macs": macs}
 
 
 class DenseContender:

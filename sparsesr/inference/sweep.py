@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sparsesr.inference.break_even import break_even
 from sparsesr.inference.choices import check_options, choice_of, k_shown, unusual_options
-from sparsesr.inference.contenders import DenseContender, Point, SparseContender
+from sparsesr.inference.contenders import FLOOR, DenseContender, Point, SparseContender
 from sparsesr.inference.evaluation import (
     Progress,
     display_name,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sparsesr.data import ImagePair
 
 PATCH_VALUES = ("0%", "5%", "10%", "25%", "50%", "all")
-EXPONENTS = ("0%", "4", "2", "1", "0", "all")  # from every pixel light to every pixel heavy
+EXPONENTS = ("0%", "2", "1", "0.5", "0", "all")  # from every pixel light to every pixel heavy
 
 Contender = SparseContender | DenseContender
 Rows = list[dict[str, Any]]  # one for each image
@@ -71,13 +71,15 @@ def sweep(
         progress: called after each image, first for the quality, then for the time.
 
     Returns:
-        {"model", "scale", "convention", "dataset", "points", "dense", "break_even", "timing"}, and
-        "order", "hr_mod", "refine" where they are not the default. "points", by rising coverage:
-        {"value", "k", "mean": {"psnr", "ssim", "coverage", "macs"}, "seconds", "images"}, images as
-        in ``evaluate`` with coverage (share of the patches refined, or of the pixels heavy) and
-        true multiply-adds; seconds are the mean over the timed images of the median of each.
-        "dense" is the same of the rival, with "model" and "trained", or None; "break_even" holds
-        for "macs" and for "seconds" what ``break_even`` returns, or is None.
+        {"model", "scale", "convention", "dataset", "points", "floor", "dense", "break_even",
+        "timing"}, and "order", "hr_mod", "refine" where they are not the default.
+
+        "points", by rising coverage: {"value", "k", "mean": {"psnr", "ssim", "coverage", "macs"},
+        "seconds", "images"}. Images are as in ``evaluate``, with coverage (share of the patches
+        refined, or of the pixels heavy) and true multiply-adds; seconds are the mean over the timed
+        images of the median of each. "floor": what one patch (no heavy pixel) costs. "dense": the
+        same of the rival, with "model" and "trained", or None. "break_even": for "macs" and for
+        "seconds" what ``break_even`` returns for the curve from its floor up, or None.
 
     Raises:
         ValueError: as ``evaluate``; a network without k, an unknown or repeated value,
@@ -240,8 +242,10 @@ def _results(
         for point in points
     ]
     measured.sort(key=lambda point: point["mean"]["coverage"])
+    floor = {"mean": means(rows[FLOOR]), "seconds": seconds[FLOOR]}
+    results: dict[str, Any] = {"points": measured, "floor": floor}
     if rival is None:
-        return {"points": measured, "dense": None, "break_even": None}
+        return {**results, "dense": None, "break_even": None}
     dense: dict[str, Any] = {
         "model": rival.name,
         "trained": rival.trained,
@@ -249,19 +253,31 @@ def _results(
         "seconds": seconds[rival.name],
         "images": rows[rival.name],
     }
-    psnrs = [point["mean"]["psnr"] for point in measured]
-    shares = [point["mean"]["coverage"] for point in measured]
-    shares_timed = [fmean(point["images"][i]["coverage"] for i in timed) for point in measured]
-    macs = [point["mean"]["macs"] for point in measured]
-    times = [point["seconds"] for point in measured]
-    return {
-        "points": measured,
-        "dense": dense,
-        "break_even": {
-            "macs": break_even(shares, macs, psnrs, dense["mean"]["macs"]),
-            "seconds": break_even(shares_timed, times, psnrs, dense["seconds"]),
-        },
+    curve = [{**floor, "images": rows[FLOOR]}, *measured]
+    found = {
+        "macs": _break_even(curve, dense, "macs", range(len(rows[FLOOR]))),
+        "seconds": _break_even(curve, dense, "seconds", timed),
     }
+    return {**results, "dense": dense, "break_even": found}
+
+
+def _break_even(
+    curve: Sequence[dict[str, Any]], dense: dict[str, Any], measure: str, numbers: Sequence[int]
+) -> dict[str, Any]:
+    """``break_even`` of a curve from its floor up; coverage is the mean over images ``numbers``."""
+    floor, *points = curve
+
+    def coverage(point: dict[str, Any]) -> float:
+        return fmean(point["images"][i]["coverage"] for i in numbers)
+
+    def cost(part: dict[str, Any]) -> float:
+        return part["seconds"] if measure == "seconds" else part["mean"][measure]
+
+    above = [point for point in points if coverage(point) > coverage(floor)]
+    # One patch changes hardly any pixel: its quality is that of the least coverage measured.
+    psnrs = [point["mean"]["psnr"] for point in (points[0], *above)]
+    shares, costs = [coverage(p) for p in (floor, *above)], [cost(p) for p in (floor, *above)]
+    return break_even(shares, costs, psnrs, cost(dense))
 
 
 def _tell(progress: Progress | None, steps: int, done: int, name: str) -> None:

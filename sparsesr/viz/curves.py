@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparsesr.viz.plots import BLUE, GREEN, GREY, ORANGE, new_figure
@@ -9,6 +10,12 @@ from sparsesr.viz.plots import BLUE, GREEN, GREY, ORANGE, new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_FLOOR = "1 patch"
+_NEVER = {
+    "dearer": "no break-even: above the dense network at any coverage",
+    "cheaper": "no break-even: below the dense network up to the highest coverage measured",
+}
 
 # Behind words, so that lines do not cross them out.
 _PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
@@ -26,13 +33,8 @@ def sweep_curves(document: dict[str, Any], title: str, note: str) -> Figure:
     """
     figure, (work, time) = new_figure(10, 4.6, panels=2)
     found = document["break_even"] or {"macs": None, "seconds": None}
-    macs = [point["mean"]["macs"] / 1e9 for point in document["points"]]
-    milliseconds = [1e3 * point["seconds"] for point in document["points"]]
-    dense = document["dense"]
-    dense_macs = dense and dense["mean"]["macs"] / 1e9
-    dense_time = dense and 1e3 * dense["seconds"]
-    _panel(work, document, macs, dense_macs, found["macs"])
-    _panel(time, document, milliseconds, dense_time, found["seconds"])
+    _panel(work, document, lambda part: part["mean"]["macs"] / 1e9, found["macs"])
+    _panel(time, document, lambda part: 1e3 * part["seconds"], found["seconds"])
     work.set_xlabel("true multiply-adds per image, G")
     time.set_xlabel("measured time per image, ms")
     work.set_ylabel("PSNR, dB")
@@ -46,46 +48,59 @@ def sweep_curves(document: dict[str, Any], title: str, note: str) -> Figure:
 def _panel(
     axes: Axes,
     document: dict[str, Any],
-    costs: list[float],
-    dense_cost: float | None,
+    cost: Callable[[dict[str, Any]], float],
     found: dict[str, Any] | None,
 ) -> None:
-    points, dense = document["points"], document["dense"]
-    psnrs = [point["mean"]["psnr"] for point in points]
-    axes.plot(costs, psnrs, "o-", color=BLUE, label=document["model"], zorder=3)
-    for point, cost, psnr in zip(points, costs, psnrs, strict=True):
-        place: dict[str, Any] = {
-            "textcoords": "offset points",
-            "ha": "right",
-            "fontsize": 8,
-            "zorder": 6,
-        }
-        axes.annotate(_label(point), (cost, psnr), (-6, 4), bbox=_PAPER, **place)
-    if dense is not None and dense_cost is not None:
-        axes.axvline(dense_cost, color=ORANGE, linestyle="--", linewidth=1, zorder=1)
-        psnr = dense["mean"].get("psnr")
-        name = f"{dense['model']} (dense)"
-        if psnr is None:
-            axes.plot([], [], "--", color=ORANGE, label=f"{name}: cost alone, untrained")
+    shown = _with_floor(document)
+    at = [(cost(point), point["mean"]["psnr"]) for point in shown]
+    axes.plot(*zip(*at, strict=True), "o-", color=BLUE, label=document["model"], zorder=3)
+    for point, place in zip(shown, at, strict=True):
+        around: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "zorder": 6}
+        if point["value"] == _FLOOR:
+            around |= {"xytext": (0, -13), "ha": "center"}
         else:
-            axes.plot(dense_cost, psnr, "s", color=ORANGE, markersize=8, label=name, zorder=4)
-    if found is not None and found["verdict"] == "crosses":
-        at = (dense_cost or 0.0, found["psnr"])
-        star: dict[str, Any] = {
-            "color": GREEN,
-            "markersize": 15,
-            "markerfacecolor": "none",
-            "markeredgewidth": 1.6,
-        }
-        axes.plot(*at, "*", label="break-even", zorder=5, **star)
+            around |= {"xytext": (-6, 4), "ha": "right"}
+        axes.annotate(_label(point), place, bbox=_PAPER, **around)
+    if document["dense"] is not None:
+        _rival(axes, document["dense"], cost(document["dense"]), found)
+    axes.margins(x=0.1, y=0.14)
+
+
+def _rival(axes: Axes, dense: dict[str, Any], cost: float, found: dict[str, Any] | None) -> None:
+    """The dense network, and where the curve costs as much."""
+    axes.axvline(cost, color=ORANGE, linestyle="--", linewidth=1, zorder=1)
+    name = f"{dense['model']} (dense)"
+    if "psnr" in dense["mean"]:
+        axes.plot(
+            cost, dense["mean"]["psnr"], "s", color=ORANGE, markersize=8, label=name, zorder=4
+        )
+    else:
+        axes.plot([], [], "--", color=ORANGE, label=f"{name}: cost alone, untrained")
+    if found is None:
+        return
+    if found["verdict"] != "crosses":
+        axes.set_title(_NEVER[found["verdict"]], fontsize=9, color=GREEN)
+    else:
+        at = (cost, found["psnr"])
+        star: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.6, "zorder": 5}
+        axes.plot(*at, "*", color=GREEN, markersize=15, label="break-even", **star)
         text = f"break-even at {100 * found['coverage']:.1f} %"
         words: dict[str, Any] = {"color": GREEN, "fontsize": 9, "bbox": _PAPER, "zorder": 6}
         axes.annotate(text, at, (11, -15), textcoords="offset points", **words)
-    axes.margins(x=0.1, y=0.14)
+
+
+def _with_floor(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points, and after one that refines nothing the step to one patch: the mask's own cost."""
+    first, *others = document["points"]
+    floor = document["floor"]
+    if first["mean"]["coverage"] > 0 or floor["mean"]["coverage"] == 0:
+        return [first, *others]
+    step = {**floor, "value": _FLOOR, "mean": {**floor["mean"], "psnr": first["mean"]["psnr"]}}
+    return [first, step, *others]
 
 
 def _label(point: dict[str, Any]) -> str:
     """The value, and its coverage where the value does not say it."""
-    if point["value"].endswith("%") or point["value"] == "all":
+    if point["value"].endswith("%") or point["value"] in ("0", "all", _FLOOR):
         return point["value"].replace("%", " %")
     return f"{point['value']} ({100 * point['mean']['coverage']:.0f} %)"

@@ -31,6 +31,7 @@ def test_quality_is_that_of_evaluate(
             assert point["mean"][key] == alone["mean"][key]
         for image, expected in zip(point["images"], alone["images"], strict=True):
             assert {key: image[key] for key in expected} == expected
+    assert "floor" not in [point["value"] for point in result["points"]]
     json.dumps(result, allow_nan=False)
 
 
@@ -61,10 +62,16 @@ def test_coverage_and_multiply_adds(net: torch.nn.Module, dataset: Path) -> None
     alone = evaluate(rival.net, dataset, 2)
     assert dense["trained"]
     assert dense["mean"]["psnr"] == alone["mean"]["psnr"]
+    one_patch = result["points"][1]["mean"]
+    assert result["floor"]["mean"] == {key: one_patch[key] for key in ("coverage", "macs")}
     found = result["break_even"]["macs"]
-    assert found["verdict"] == "crosses"
-    assert 0 < found["coverage"] < 1
     assert set(result["break_even"]) == {"macs", "seconds"}
+    # From one patch up, not from none: the mask's own cost is a step.
+    (low, high), dense_macs = [result["points"][i]["mean"] for i in (1, 2)], dense["mean"]["macs"]
+    share = (dense_macs - low["macs"]) / (high["macs"] - low["macs"])
+    assert 0 < share < 1
+    expected = low["coverage"] + share * (high["coverage"] - low["coverage"])
+    assert found["coverage"] == pytest.approx(expected)
 
 
 def test_time_says_how_it_was_taken(net: torch.nn.Module, dataset: Path) -> None:

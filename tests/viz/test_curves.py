@@ -27,6 +27,7 @@ def document(dense: bool = True, trained: bool = True, verdict: str = "crosses")
     return {
         "model": "net-x4",
         "points": points,
+        "floor": {"mean": {"coverage": 0.01, "macs": 1.5e9}, "seconds": 0.012},
         "dense": {"model": "dnet-x4", "mean": mean, "seconds": 0.02} if dense else None,
         "break_even": {"macs": found, "seconds": found} if dense else None,
     }
@@ -38,19 +39,30 @@ def lines(panel: Any) -> dict[str, list[tuple[float, float]]]:
 
 def test_panels_show_what_was_measured() -> None:
     work, time = sweep_curves(document(), "title", "note").axes
-    assert lines(work)["net-x4"] == [(1, 30.0), (2, 30.4), (4, 30.6)]
-    assert lines(time)["net-x4"] == [(10, 30.0), (15, 30.4), (40, 30.6)]
+    assert lines(work)["net-x4"] == [(1, 30.0), (1.5, 30.0), (2, 30.4), (4, 30.6)]
+    assert lines(time)["net-x4"] == [(10, 30.0), (12, 30.0), (15, 30.4), (40, 30.6)]
     assert lines(work)["dnet-x4 (dense)"] == [(2.5, 30.1)]
     assert lines(work)["break-even"] == [(2.5, 30.45)]
     assert lines(time)["break-even"] == [(20, 30.45)]
     words = {text.get_text() for text in work.texts}
-    assert words == {"0 (0 %)", "60 (20 %)", "all", "break-even at 40.0 %"}
+    assert words == {"0", "1 patch", "60 (20 %)", "all", "break-even at 40.0 %"}
+
+
+def test_no_step_where_nothing_is_left_out() -> None:
+    routed = document()
+    routed["floor"]["mean"]["coverage"] = 0
+    dense_start = document()
+    dense_start["points"] = dense_start["points"][1:]
+    for given, count in ((routed, 3), (dense_start, 2)):
+        work, _ = sweep_curves(given, "", "").axes
+        assert len(lines(work)["net-x4"]) == count
 
 
 def test_no_break_even_no_weights_no_rival() -> None:
-    for verdict in ("cheaper", "dearer"):
+    for verdict, words in (("cheaper", "below the dense"), ("dearer", "above the dense")):
         work, _ = sweep_curves(document(verdict=verdict), "", "").axes
         assert "break-even" not in lines(work)
+        assert words in work.get_title()
     work, _ = sweep_curves(document(trained=False), "", "").axes
     assert lines(work)["dnet-x4 (dense): cost alone, untrained"] == []
     work, _ = sweep_curves(document(dense=False), "", "").axes
