@@ -3,9 +3,9 @@
     python tools/check_recipes.py                     # 200 steps of the short profile of each
     python tools/check_recipes.py pan-mga-x4 --steps 50 --set data.train=photographs
 
-A recipe passes if the loss of its first stage falls, every stage leaves sample images and logs, and
-`sparsesr upscale` takes the weights. The steps are shared out evenly over the stages; warm-ups are a
-tenth of a stage. Needs the extra `train`; paths are relative to the folder it runs in.
+A recipe passes if the loss of its first stage falls, every stage leaves sample images and logs and
+`sparsesr upscale` takes the weights. The steps are shared out evenly over the stages, warm-ups are
+a tenth of a stage. Needs the extra `train`; paths are relative to the folder it runs in.
 """
 
 from __future__ import annotations
