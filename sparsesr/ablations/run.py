@@ -220,7 +220,7 @@ class _Run:
             "from": self._origin(source.origin),
             "steps": steps,
             "train": f"{name}; {batch} crops of {crop}x{crop} a step",
-            "seconds": round(sum(seconds_of(self._folder(t)) for t in chain), 1),
+            "seconds": round(sum(seconds_of(self._folder(t)) for t in chain), 2),
         }
 
     def _origin(self, origin: Given | None) -> str:
