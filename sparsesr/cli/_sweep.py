@@ -41,7 +41,7 @@ def sweep_sets(
         with progress_bar(quiet) as show:
             document = sweep(net, folder, scale, chosen, rival=rival, progress=show, **options)
         title = f"{document['model']} on {document['dataset']}: {_parts(document)}"
-        note = f"{convention_line(document)}. {timing_line(document)}"
+        note = f"{convention_line(document)}\n{timing_line(document)}"
         save_figure(sweep_curves(document, title, note), file, overwrite)
         documents.append({**document, "figure": str(file)})
     return documents

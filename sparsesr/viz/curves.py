@@ -63,7 +63,7 @@ def _panel(
         axes.annotate(_label(point), place, bbox=_PAPER, **around)
     if document["dense"] is not None:
         _rival(axes, document["dense"], cost(document["dense"]), found)
-    axes.margins(x=0.1, y=0.14)
+    axes.margins(x=0.16, y=0.14)
 
 
 def _rival(axes: Axes, dense: dict[str, Any], cost: float, found: dict[str, Any] | None) -> None:
@@ -101,6 +101,7 @@ def _with_floor(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _label(point: dict[str, Any]) -> str:
     """The value, and its coverage where the value does not say it."""
-    if point["value"].endswith("%") or point["value"] in ("0", "all", _FLOOR):
+    coverage = point["mean"]["coverage"]
+    if point["value"].endswith("%") or point["value"] in ("all", _FLOOR) or coverage == 0:
         return point["value"].replace("%", " %")
-    return f"{point['value']} ({100 * point['mean']['coverage']:.0f} %)"
+    return f"{point['value']} ({100 * coverage:.0f} %)"
