@@ -17,8 +17,6 @@ from sparsesr.inference.upscaler import Upscaler, backend_choice
 from sparsesr.nn import effective_k, routes_pixels
 from sparsesr.ops import patch_grid
 
-FLOOR = "floor"  # its value
-
 # SR image (None: its quality is not asked for) and what was spent on it.
 Measured = tuple[Tensor | None, dict[str, Any]]
 
@@ -36,7 +34,7 @@ class SparseContender:
 
     ``floor`` is the least choice that chooses, one patch or no heavy pixel: what it costs tells
     whether the network is ever cheaper than another. (No patch at all costs less by a step, as the
-    mask does not run then.) Its quality is not measured.
+    mask does not run then.) Its quality is measured only if it is one of the points.
 
     Args:
         upscaler: runs it. points: of the sweep. scale: of the evaluation.
@@ -58,27 +56,31 @@ class SparseContender:
         self.seed = seed
         self._routing = {"scale": scale, "refine": refine} if routes_pixels(upscaler.net) else {}
         self._macs = _PatchMacs(upscaler.net)
-        self.floor = Point(FLOOR, {"budget": 0.0} if self._routing else {"k": 1})
+        least = {"budget": 0.0} if self._routing else {"k": 1}
+        same = next((point for point in points if point.choice == least), None)
+        self.floor = same or Point("floor", least)
+        self._all = points if same else [*points, self.floor]
 
     def outputs(self, lr: Tensor, number: int) -> Iterator[tuple[str, Measured]]:
         """Value and output of each point and the floor, for image ``number`` of the set."""
         if self._routing:
-            for point in (*self.points, self.floor):
+            for point in self._all:
                 sr, used = route(self.upscaler, lr, {**point.choice, **self._routing})
                 used |= {"coverage": used["heavy_fraction"]}
-                yield point.value, (None if point is self.floor else sr, used)
+                yield point.value, (sr if point in self.points else None, used)
             return
         refine = self._coarse_once(lr)
         for point in self.points:
             generator = torch.Generator(self.upscaler.device).manual_seed(self.seed + number)
             yield point.value, refine(point.choice, generator)
-        yield self.floor.value, (None, self._used(lr, 1))
+        if self.floor not in self.points:
+            yield self.floor.value, (None, self._used(lr, 1))
 
     def runs(self, lr: Tensor) -> dict[str, Thunk]:
         """The call that a user would make, of each point."""
         return {
             point.value: partial(self.upscaler.run, lr, **point.choice, **self._routing)
-            for point in (*self.points, self.floor)
+            for point in self._all
         }
 
     def _coarse_once(self, lr: Tensor) -> Callable[[dict[str, Any], torch.Generator], Measured]:

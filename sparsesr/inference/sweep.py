@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sparsesr.inference.break_even import break_even
 from sparsesr.inference.choices import check_options, choice_of, k_shown, unusual_options
-from sparsesr.inference.contenders import FLOOR, DenseContender, Point, SparseContender
+from sparsesr.inference.contenders import DenseContender, Point, SparseContender
 from sparsesr.inference.evaluation import (
     Progress,
     display_name,
@@ -96,7 +96,8 @@ def sweep(
 
     images = _Images(paired_images(root, scale), scale, convention, hr_mod)
     upscaler = Upscaler(net, backend=backend, device=device)
-    contenders: list[Contender] = [SparseContender(upscaler, points, scale, order, seed, refine)]
+    sparse = SparseContender(upscaler, points, scale, order, seed, refine)
+    contenders: list[Contender] = [sparse]
     if rival is not None:
         dense = Upscaler(rival.net, backend=backend, device=device)
         contenders.append(DenseContender(dense, rival.name, rival.trained))
@@ -110,7 +111,7 @@ def sweep(
         "scale": scale,
         "convention": convention,
         "dataset": dataset,
-        **_results(points, rival, rows, seconds, timed),
+        **_results(sparse, rival, rows, seconds, timed),
         "timing": {
             "images": [images.pairs[i].name for i in timed],
             "repeats": repeats,
@@ -223,7 +224,7 @@ def _spread(sizes: Sequence[int], count: int) -> list[int]:
 
 
 def _results(
-    points: Sequence[Point],
+    sparse: SparseContender,
     rival: Rival | None,
     rows: dict[str, Rows],
     seconds: dict[str, float],
@@ -239,10 +240,12 @@ def _results(
             "seconds": seconds[point.value],
             "images": rows[point.value],
         }
-        for point in points
+        for point in sparse.points
     ]
     measured.sort(key=lambda point: point["mean"]["coverage"])
-    floor = {"mean": means(rows[FLOOR]), "seconds": seconds[FLOOR]}
+    least = sparse.floor.value
+    costs = {key: means(rows[least])[key] for key in ("coverage", "macs")}
+    floor = {"mean": costs, "seconds": seconds[least]}
     results: dict[str, Any] = {"points": measured, "floor": floor}
     if rival is None:
         return {**results, "dense": None, "break_even": None}
@@ -253,9 +256,9 @@ def _results(
         "seconds": seconds[rival.name],
         "images": rows[rival.name],
     }
-    curve = [{**floor, "images": rows[FLOOR]}, *measured]
+    curve = [{**floor, "images": rows[least]}, *measured]
     found = {
-        "macs": _break_even(curve, dense, "macs", range(len(rows[FLOOR]))),
+        "macs": _break_even(curve, dense, "macs", range(len(rows[least]))),
         "seconds": _break_even(curve, dense, "seconds", timed),
     }
     return {**results, "dense": dense, "break_even": found}

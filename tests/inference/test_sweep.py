@@ -64,6 +64,9 @@ def test_coverage_and_multiply_adds(net: torch.nn.Module, dataset: Path) -> None
     assert dense["mean"]["psnr"] == alone["mean"]["psnr"]
     one_patch = result["points"][1]["mean"]
     assert result["floor"]["mean"] == {key: one_patch[key] for key in ("coverage", "macs")}
+    assert result["floor"]["seconds"] == result["points"][1]["seconds"]  # timed once
+    without = sweep(net, dataset, 2, ["0", "30"], **QUICK)  # type: ignore[arg-type]
+    assert without["floor"]["mean"] == result["floor"]["mean"]
     found = result["break_even"]["macs"]
     assert set(result["break_even"]) == {"macs", "seconds"}
     # From one patch up, not from none: the mask's own cost is a step.
@@ -113,6 +116,7 @@ def test_networks_that_route_pixels(dataset: Path) -> None:
         alone = evaluate(routed, dataset, 2, **given)  # type: ignore[arg-type]
         assert {key: point["mean"][key] for key in alone["mean"]} == alone["mean"]
         assert point["mean"]["coverage"] == alone["mean"]["heavy_fraction"]
+    assert result["floor"]["seconds"] == result["points"][0]["seconds"]
 
 
 def test_default_values(net: torch.nn.Module) -> None:
