@@ -15,6 +15,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "bench/README.md",
     "csrc/README.md",
+    "docs/ablations.md",
     "docs/evaluation.md",
     "docs/masked.md",
     "docs/routing.md",

@@ -189,8 +189,8 @@ def _table7(profile: str, models: Sequence[str]) -> list[Variant]:
 
 
 _FROM_SHIPPED = (
-    "Short profile: every part starts from the shipped weights that have it; -B, -D and the All-Net "
-    "under -M are then trained for equally many steps, and the masks of -M from scratch. "
+    "Short profile: every part starts from the shipped weights that have it; -B, -D and the "
+    "All-Net under -M are then trained for equally many steps, and the masks of -M from scratch. "
 )
 _OTHER_NET = "The paper's rows are of {}."
 _K = "K p^2 is 3840 on Set5, Set14 and B100 and 16000 elsewhere."

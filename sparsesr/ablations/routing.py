@@ -221,7 +221,7 @@ TABLES = (
         "input patches of 16, 32, 64 and 128 pixels a side",
         _patches,
         f"Evaluation alone. {_COUNTED}{_CLASSIFIED}Patches do not overlap; at the right and the "
-        "bottom smaller ones remain, and where a side is below 128 the image is not cut along it.",
+        "bottom smaller ones remain, and an image is not cut along a side shorter than the patch.",
         _RECIPE,
         ("flops", "heavy_fraction"),
         "pcsr",
