@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import nn
 from sparsesr.data import paired_images
 from sparsesr.models import create_model, from_pretrained, parse_name, save_weights, weights_dir
 from sparsesr.models.convert import convert
-from sparsesr.train import Recipe, load_recipe, train
+from sparsesr.train import ExperimentError, Recipe, load_recipe, train
 from sparsesr.train.initial import load_parts, make_net, read_weights
 
 from . import dense, mga, routing
@@ -38,8 +38,6 @@ ABLATIONS: dict[str, Ablation] = {
     table.name: table for table in (*mga.TABLES, *routing.TABLES, *dense.TABLES)
 }
 _TEST_SETS = ("Set5", "Set14", "B100")
-
-Train = Callable[..., Path]
 
 
 class WeightsMissingError(LookupError):
@@ -165,7 +163,11 @@ class _Run:
             recipe = started(recipe, weights)
         log.info("%s: %s", self.ablation.name, training.name)
         options = self.options
-        train(recipe, folder, progress=options.progress, command=options.command)
+        try:
+            train(recipe, folder, progress=options.progress, command=options.command)
+        except ExperimentError as error:
+            text = f"{error}. For an ablation: another --output, or remove {folder}"
+            raise ExperimentError(text) from None
 
     def _weights(self, source: Training | Given) -> Path:
         """A file that ``read_weights`` reads."""

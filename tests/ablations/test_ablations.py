@@ -17,7 +17,7 @@ from sparsesr.ablations.dense import drsan_options
 from sparsesr.ablations.plan import PROFILES, Training, trainings
 from sparsesr.ablations.published import published_row
 from sparsesr.ablations.recipes import make_recipe, recipes_folder
-from sparsesr.train import RecipeError
+from sparsesr.train import ExperimentError, RecipeError
 
 GIVEN = {"*-pcsr": "carn-pcsr-x4", "carn-pcsr": "carn-pcsr-x4"}
 ONE_STEP = [
@@ -141,6 +141,9 @@ def test_table6_and_again(sets: Path, recipes: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sparsesr.train.runner._run_stage", refuse)
     monkeypatch.setattr("sparsesr.ablations.measure.evaluate", refuse)
     assert run.run_ablation("table6", options) == document
+    other = dataclasses.replace(options, overrides=[*ONE_STEP, "seed=1"])
+    with pytest.raises(ExperimentError, match=r"differs in seed.* another --output, or remove"):
+        run.run_ablation("table6", other)
 
 
 def test_table7(sets: Path) -> None:
