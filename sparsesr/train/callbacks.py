@@ -46,10 +46,14 @@ class Metrics(Callback):
         if trainer.is_global_zero:
             self._board = open_board(self.experiment, pl_module.stage.name, pl_module.step)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_train_end(self, *args: Any) -> None:
         """Close the log."""
         if self._board is not None:
             self._board.close()
+
+    def on_exception(self, *args: Any) -> None:
+        """Close it after an error, too."""
+        self.on_train_end()
 
     def on_train_batch_start(self, *args: Any) -> None:
         """What passed since the last batch ended was spent on getting this one."""
@@ -125,8 +129,9 @@ def keep_best(experiment: Experiment, module: StageModule, values: dict[str, flo
     path = experiment.best_path(module.stage.name)
     if path.is_file():
         best = torch.load(path, map_location="cpu", weights_only=True)
+        better = sign * (values[measure] - best[measure]) > 0  # not so if either is NaN
         # One of a later step was found before an interruption: it will be found again.
-        if best["step"] < module.step and sign * (values[measure] - best[measure]) <= 0:
+        if best["step"] < module.step and not better:
             return
     weights = {key: value.cpu() for key, value in module.average.net.state_dict().items()}
     state = {"step": module.step, measure: values[measure], "weights": weights}

@@ -104,8 +104,13 @@ class Rates:
         )
 
 
-def measure_rates(module: Any, loader: DataLoader[Any], steps: int) -> Rates:
-    """Rates of `module` (a `StageModule`) over `steps` batches; its weights change."""
+def measure_rates(
+    module: Any, loader: DataLoader[Any], steps: int, dtype: torch.dtype = torch.float32
+) -> Rates:
+    """Rates of `module` (a `StageModule`) over `steps` batches; its weights change.
+
+    `dtype`: of autocast, float32 for none.
+    """
     device = next(module.net.parameters()).device
     optimizer = module.configure_optimizers()
 
@@ -117,7 +122,9 @@ def measure_rates(module: Any, loader: DataLoader[Any], steps: int) -> Rates:
 
     def step(batch: Any) -> None:
         optimizer.zero_grad()
-        module.training_step(moved(batch), 0).backward()
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss = module.training_step(moved(batch), 0)
+        loss.backward()
         optimizer.step()
         module.average.update(module.net)
 

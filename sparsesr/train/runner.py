@@ -79,14 +79,7 @@ def train(
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the same call continues.
     """
     _require_lightning()
-    stages = [s for s in recipe.stages if stage in (None, s.name)]
-    if not stages:
-        recipe.first_step(str(stage))  # raises, naming the stages there are
-    check_models(recipe)
-    resolve_precision(recipe)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    _keep_freed_memory()
+    stages = _prepared(recipe, stage)
     processes.join(recipe.device)
     images = ValidationSet(recipe.data.val, recipe.scale) if recipe.data.val else None
     folder = open_folder(recipe)
@@ -124,20 +117,27 @@ def time_loader(recipe: Recipe, stage: str | None = None, steps: int = 50) -> Ra
     _require_lightning()
     from sparsesr.train.module import StageModule
 
-    chosen = next((s for s in recipe.stages if stage in (None, s.name)), None)
-    if chosen is None:
-        recipe.first_step(str(stage))  # raises, naming the stages there are
-        raise AssertionError
-    check_models(recipe)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    _keep_freed_memory()
+    chosen = _prepared(recipe, stage)[0]
     long_enough = dataclasses.replace(chosen, iterations=max(chosen.iterations, steps + 2))
     folder = open_folder(recipe)
     net = make_net(recipe, chosen.name)
     gpu = recipe.device != "cpu" and torch.cuda.is_available()
     module = StageModule(net, chosen, recipe.channels_last).to("cuda" if gpu else "cpu")
-    return measure_rates(module, make_loader(folder, recipe, long_enough), steps)
+    dtype = getattr(torch, resolve_precision(recipe))
+    return measure_rates(module, make_loader(folder, recipe, long_enough), steps, dtype)
+
+
+def _prepared(recipe: Recipe, stage: str | None) -> list[StageConfig]:
+    """The stages to run, once everything that can be known to be wrong has been looked at."""
+    stages = [s for s in recipe.stages if stage in (None, s.name)]
+    if not stages:
+        recipe.first_step(str(stage))  # raises, naming the stages there are
+    check_models(recipe)
+    resolve_precision(recipe)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    _keep_freed_memory()
+    return stages
 
 
 def _final_stages(recipe: Recipe) -> list[str]:
