@@ -221,7 +221,7 @@ def _do(upscaler: Upscaler, job: Job, overwrite: bool) -> dict[str, Any]:
     sparse, routed = has_sparse_masks(upscaler.net), routes_pixels(upscaler.net)
     details = sparse or routed or job.mask is not None
     start = time.perf_counter()
-    out: Any = upscaler.run(to_tensor(image), return_details=details)
+    out: Any = upscaler.run(to_tensor(image), **({"return_details": True} if details else {}))
     result = to_array(out.sr if details else out)
     seconds = time.perf_counter() - start
     job.output.parent.mkdir(parents=True, exist_ok=True)

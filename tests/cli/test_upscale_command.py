@@ -10,7 +10,7 @@ import pytest
 
 from sparsesr.inference import Upscaler
 from sparsesr.io import read_image
-from sparsesr.models import from_pretrained
+from sparsesr.models import create_model, from_pretrained, save_weights
 
 
 def names(folder: Path) -> list[str]:
@@ -26,6 +26,16 @@ def test_one_file_to_a_folder(run: Callable, weights: dict, photos: Path, tmp_pa
     assert names(out) == ["a_x2.png"]
     expected = Upscaler(from_pretrained(model), k=5)(read_image(photos / "a.png"))
     np.testing.assert_array_equal(read_image(out / "a_x2.png"), expected)
+
+
+@pytest.mark.parametrize("name", ["fsrcnn", "carn", "msrresnet", "bsrn", "imdn", "drsan-32s"])
+def test_dense_networks(run: Callable, photos: Path, tmp_path: Path, name: str) -> None:
+    net, path = create_model(name, scale=2).eval(), tmp_path / f"{name}-x2.safetensors"
+    save_weights(net, path, {})
+    result = run("upscale", photos / "a.png", "-o", tmp_path / "sr.png", "-m", path)
+    assert result.code == 0, result.err
+    expected = Upscaler(net)(read_image(photos / "a.png"))
+    np.testing.assert_array_equal(read_image(tmp_path / "sr.png"), expected)
 
 
 def test_a_folder_survives_a_broken_file(
