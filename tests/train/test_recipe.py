@@ -30,7 +30,8 @@ def test_round_trip_and_defaults(recipe: Recipe) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path, profile: str | None) -> None:
     recipe = load_recipe(path, profile=profile)
-    assert f"{recipe.model}-x{recipe.scale}" == recipe.name == path.stem
+    assert f"{recipe.stage_model(recipe.stages[-1].name)}-x{recipe.scale}" == path.stem
+    assert recipe.name == path.stem
     assert recipe.data.terms
     assert {stage.step for stage in recipe.stages} <= set(recipe.steps)
     assert all(stage.val_every for stage in recipe.stages)
@@ -45,6 +46,7 @@ def test_every_family_has_a_recipe() -> None:
     others = {f"drsan-{size}-mga" for size in ("32m", "32l", "48s", "48m")}  # as drsan-32s-mga
     light = {name for name in names if name.endswith("-light")}
     assert names - trained == others | light
+    assert trained <= names | {"fsrcnn-dnet"}
 
 
 def test_the_papers_schedule_of_mga() -> None:
