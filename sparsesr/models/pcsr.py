@@ -15,10 +15,7 @@ from functools import partial
 from torch import nn
 
 from ..nn import PixelRouter
-from .bsrn import BSRNEncoder
-from .carn import MEAN, CARNEncoder
-from .fsrcnn_original import FSRCNNEncoder
-from .msrresnet import MSRResNetEncoder
+from . import bsrn, carn, fsrcnn_original, msrresnet
 from .registry import register
 
 SCALES = (2, 3, 4)  # of a name; a call may ask for any
@@ -31,6 +28,7 @@ class Configuration:
     Attributes:
         encoder: channels -> encoder. channels: C. heavy, light, classifier: hidden widths.
         mean: colour that is subtracted.
+        context: LR pixels around one that its feature depends on; None where that has no bound.
     """
 
     encoder: Callable[[int], nn.Module]
@@ -39,13 +37,20 @@ class Configuration:
     light: tuple[int, ...]
     classifier: tuple[int, ...]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    context: int | None = None
 
 
 CONFIGURATIONS = {
-    "fsrcnn": Configuration(FSRCNNEncoder, 48, (58,) * 4, (10,) * 3, ()),
-    "carn": Configuration(CARNEncoder, 52, (74,) * 4, (20,) * 3, (10, 10), MEAN),
-    "msrresnet": Configuration(MSRResNetEncoder, 58, (170,) * 4, (40,) * 3, (20, 20)),
-    "bsrn": Configuration(BSRNEncoder, 48, (46,) * 4, (10,) * 3, (10,)),
+    "fsrcnn": Configuration(
+        fsrcnn_original.FSRCNNEncoder, 48, (58,) * 4, (10,) * 3, (), context=fsrcnn_original.CONTEXT
+    ),
+    "carn": Configuration(
+        carn.CARNEncoder, 52, (74,) * 4, (20,) * 3, (10, 10), carn.MEAN, carn.CONTEXT
+    ),
+    "msrresnet": Configuration(
+        msrresnet.MSRResNetEncoder, 58, (170,) * 4, (40,) * 3, (20, 20), context=msrresnet.CONTEXT
+    ),
+    "bsrn": Configuration(bsrn.BSRNEncoder, 48, (46,) * 4, (10,) * 3, (10,)),
 }
 
 
@@ -59,7 +64,7 @@ def build_pcsr(family: str, scale: int, middle: Sequence[Sequence[int]] = ()) ->
     """
     made = CONFIGURATIONS[family]
     hidden = [made.light, *middle, made.heavy]
-    return PixelRouter(
+    net = PixelRouter(
         made.encoder(made.channels),
         made.channels,
         hidden,
@@ -67,6 +72,10 @@ def build_pcsr(family: str, scale: int, middle: Sequence[Sequence[int]] = ()) ->
         scale=scale,
         mean=made.mean,
     )
+    # Averaging takes neighbours whose nearest feature is the next one.
+    reach = None if made.context is None else made.context + 1
+    net.receptive_field = None if reach is None else 2 * reach + 1
+    return net
 
 
 for _family in CONFIGURATIONS:

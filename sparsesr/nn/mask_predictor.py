@@ -29,6 +29,9 @@ class MaskPredictor(nn.Module):
     Shapes: feature [B, C, H, W] -> mask [B, 1, ceil(H/p), ceil(W/p)]; where p does not divide the
     size, the last patch is the mean of the pixels it has.
 
+    Attributes:
+        reach: pixels of the feature on every side of a patch that its score depends on.
+
     Raises:
         ValueError: ``channels_out`` other than 1 or 2, or ``patch_size`` below 1.
 
@@ -46,6 +49,7 @@ class MaskPredictor(nn.Module):
         if patch_size < 1:
             raise ValueError(f"MaskPredictor: expected patch_size >= 1, got {patch_size}")
         self.patch_size = patch_size
+        self.reach = self.window // 2 * patch_size + 2  # patches around, and two convolutions
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.act = nn.ReLU()
         self.conv2 = nn.Conv2d(channels, channels_out, 3, padding=1)

@@ -74,6 +74,10 @@ class PixelRouter(nn.Module):
     their colours are averaged by probability (eq. 5), differentiably; ``samplers_in_use`` limits
     them to the heaviest ones, as the stages of the training do.
 
+    Attributes:
+        receptive_field: LR pixels square that a pixel depends on, given what ``adaptive`` and
+            ``budget`` take from the whole image; None where that is not known.
+
     Args:
         encoder: [B,3,h,w] -> [B,C,h,w].
         channels: C.
@@ -93,6 +97,8 @@ class PixelRouter(nn.Module):
         >>> net(torch.rand(1, 3, 6, 5), scale=2.7).shape
         torch.Size([1, 3, 16, 14])
     """
+
+    receptive_field: int | None = None
 
     def __init__(
         self,

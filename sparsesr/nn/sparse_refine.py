@@ -118,16 +118,8 @@ class SparseRefine(nn.Module):
         """
         check_image(lr)
         gh, gw = ops.patch_grid(lr.shape[-2], lr.shape[-1], self.patch_size)
-        if not selects_patches(self):
-            if k is not None or budget is not None:
-                raise ValueError(
-                    "this network has no mask predictor and refines every patch; "
-                    "drop k and budget, or use the -mga form"
-                )
-            count = gh * gw
-        else:
-            count = effective_k(k, budget, gh, gw, self.k)
-        if count > 0 and not return_details and self._coarse_may_wait():
+        count = self.patch_count((lr.shape[-2], lr.shape[-1]), k, budget)
+        if count > 0 and not return_details and self.coarse_may_wait():
             return self._refine_around(lr, count, order, generator)
         coarse, feature = self.coarse_and_feature(lr)
         scored = selects_patches(self) and (count > 0 or return_details)
@@ -153,30 +145,69 @@ class SparseRefine(nn.Module):
         sr = self.paste(coarse, self.refine(patches), index, inplace=not return_details)
         return RefineOutput(sr, coarse, mask, index) if return_details else sr
 
-    def _coarse_may_wait(self) -> bool:
+    def _refine_around(
+        self, lr: Tensor, count: int, order: str, generator: torch.Generator | None
+    ) -> Tensor:
+        """As ``forward``; the coarse image is undefined under the patches until they are pasted."""
+        feature = self.feature(lr)
+        if selects_patches(self):
+            index = self.select(self.score(feature), count, order, generator)
+        else:
+            index = self._every_patch(lr.shape[0], count, feature.device)
+        return self.refine_at(lr, index, feature)
+
+    # The stages one by one, for profiling, tiling and training.
+
+    def patch_count(
+        self, lr_size: tuple[int, int], k: int | None = None, budget: float | None = None
+    ) -> int:
+        """Patches that a call with these options refines in an image of (H, W).
+
+        Raises:
+            TypeError, ValueError: as ``forward``.
+        """
+        grid = ops.patch_grid(*lr_size, self.patch_size)
+        if selects_patches(self):
+            return effective_k(k, budget, *grid, self.k)
+        if k is not None or budget is not None:
+            raise ValueError(
+                "this network has no mask predictor and refines every patch; "
+                "drop k and budget, or use the -mga form"
+            )
+        return grid[0] * grid[1]
+
+    def coarse_may_wait(self) -> bool:
         """Whether the coarse image can be made after patches were chosen, and only around them."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
         in_two_steps: Callable[[], bool] | None = getattr(self.base, "in_two_steps", None)
         return in_two_steps is not None and in_two_steps()
 
-    def _refine_around(
-        self, lr: Tensor, count: int, order: str, generator: torch.Generator | None
-    ) -> Tensor:
-        """As ``forward``; the coarse image is undefined under the patches until they are pasted."""
-        base: Any = self.base
-        feature = engine.run(base, lr, "features")
-        if selects_patches(self):
-            index = self.select(self.score(feature), count, order, generator)
+    def feature(self, lr: Tensor) -> Tensor:
+        """Feature [B,C,H,W] without the coarse image, where the Base-Net can."""
+        if self.coarse_may_wait():
+            return engine.run(self.base, lr, "features")
+        return self.coarse_and_feature(lr)[1]
+
+    def refine_at(self, lr: Tensor, index: Tensor, feature: Tensor | None = None) -> Tensor:
+        """SR image with the patches ``index`` [B,k] refined; ``feature`` of ``lr`` if known."""
+        if self.coarse_may_wait():
+            base: Any = self.base
+            feature = engine.run(base, lr, "features") if feature is None else feature
+            covered = engine.Covered(index, self.patch_size) if index.shape[1] else None
+            coarse = base.upsample(lr, feature, covered)
         else:
-            index = self._every_patch(lr.shape[0], count, feature.device)
-        coarse = base.upsample(lr, feature, engine.Covered(index, self.patch_size))
+            coarse, feature = self.coarse_and_feature(lr)
+        return self.refine_over(coarse, feature, index)
+
+    def refine_over(self, coarse: Tensor, feature: Tensor, index: Tensor) -> Tensor:
+        """The chosen patches refined and written into ``coarse``, which is returned."""
+        if not index.shape[1]:
+            return coarse
         plan = self.plan(coarse, feature)
         if plan is not None:
             return plan.refine_(coarse, feature, index)
         return self.paste(coarse, self.refine_selected(feature, index), index, inplace=True)
-
-    # The stages one by one, for profiling, tiling and training.
 
     def coarse_and_feature(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Base-Net: coarse image [B,3,sH,sW] and feature [B,C,H,W]."""
