@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast
 
@@ -13,6 +16,18 @@ from sparsesr.io import to_array, to_tensor
 from sparsesr.metrics import FULL_RANGE_LUMA
 from sparsesr.nn import check_k_budget, check_routing, routes_pixels, selects_patches
 
+from .symmetry import SYMMETRIES, mean_over_symmetries
+from .tiled import Tiler
+from .tiling import SMALLEST, Progress
+
+log = logging.getLogger("sparsesr")
+
+PRECISIONS = {
+    "auto": None,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 _SIZES = {"scale", "size"}
 
 Image = TypeVar("Image")
@@ -24,7 +39,11 @@ class Upscaler:
     Args:
         net: a model of ``create_model`` or ``from_pretrained``. It is switched to eval mode and
             moved to ``device``, on the CPU in channels_last.
-        tile: "auto" or 0; both run the image whole, this version does not tile.
+        tile: "auto": the image whole where that fits the memory, else in the largest tiles that do;
+            0: whole; N >= 16: tiles of N LR pixels. Where memory is short all the same, the tile
+            is halved. Tiles give what the whole image gives, the K largest patches of all of it
+            included, unless the network declares no ``receptive_field``: then a warning says
+            what they change.
         backend: "reference", "cpu", "cuda", "triton" or None for the current choice.
         k: patches to refine in each image, for models that select patches; the exponent of the
             cost, any number, for models that route pixels.
@@ -32,11 +51,15 @@ class Upscaler:
             not together with ``k``.
         device: "cpu", "cuda:0", ...; None leaves the net where it is.
         scale: any number >= 1 for models that route pixels; None, or theirs, for all others.
+        precision: "fp32", "fp16" or "bf16" for a copy of the net in that dtype; "auto" leaves the
+            net as it is. What a half precision makes NaN or infinite is computed in float32.
+        tta: the mean over the eight symmetries of the square, for eight times the work.
+        progress: called as ``progress(done, all)`` after every tile. May be set later.
 
     Raises:
         TypeError: ``net`` is not a Module.
-        ValueError: another ``tile``, a negative number of patches, ``k`` with ``budget``, either of
-            them for a network that chooses neither patches nor pixels.
+        ValueError: another ``tile`` or ``precision``, a negative number of patches, ``k`` with
+            ``budget``, either of them for a network that chooses neither patches nor pixels.
 
     Example:
         >>> import numpy as np, sparsesr
@@ -54,14 +77,17 @@ class Upscaler:
         budget: float | None = None,
         device: str | torch.device | None = None,
         scale: float | None = None,
+        precision: str = "auto",
+        tta: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if not isinstance(net, nn.Module):
             raise TypeError(f"Upscaler: expected a Module, got {type(net).__name__}")
-        if tile not in ("auto", 0, "0"):
+        if precision not in PRECISIONS:
             raise ValueError(
-                f"Upscaler: expected tile 'auto' or 0, got {tile!r}; this version runs every "
-                "image whole, tiling is not part of it"
+                f"Upscaler: expected precision as one of {', '.join(PRECISIONS)}, got {precision!r}"
             )
+        self.tile = check_tile(tile)
         check_choice(net, k, budget)
         if scale is not None and scale != getattr(net, "scale", scale) and not routes_pixels(net):
             raise ValueError(f"Upscaler: the network is for x{net.scale}, got scale={scale:g}")
@@ -73,6 +99,14 @@ class Upscaler:
         first = next(net.parameters(), None)
         self.device = torch.device("cpu") if first is None else first.device
         self.dtype = torch.float32 if first is None else first.dtype
+        self.tta = tta
+        self.progress = progress
+        self._tiler = Tiler(self.tile)
+        self._float: nn.Module | None = None  # the net that repeats what overflows
+        wanted = PRECISIONS[precision]
+        if wanted is not None and wanted != self.dtype:
+            self._float = self.net if self.dtype == torch.float32 else None
+            self.net, self.dtype = copy.deepcopy(self.net).to(wanted), wanted
         self.memory_format = (
             torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         )
@@ -122,9 +156,29 @@ class Upscaler:
             options.update(choice_options(self.k, self.budget))
         if self.scale is not None and routes_pixels(self.net) and not options.keys() & _SIZES:
             options["scale"] = self.scale
-        x = lr.to(self.device, self.dtype).contiguous(memory_format=self.memory_format)
         with torch.inference_mode(), backend_choice(self.backend):
-            return self.net(x, **options)
+            out = self._enlarge(self.net, lr, self.dtype, options)
+            if self.dtype in (torch.float16, torch.bfloat16) and not _is_finite(out):
+                log.warning("NaN or infinite values in %s; computed again in float32", self.dtype)
+                del out
+                out = self._enlarge(self._float_net(), lr, torch.float32, options)
+            return out
+
+    def _enlarge(
+        self, net: nn.Module, lr: Tensor, dtype: torch.dtype, options: dict[str, Any]
+    ) -> Any:
+        x = lr.to(self.device, dtype).contiguous(memory_format=self.memory_format)
+        progress = Progress(self.progress, SYMMETRIES if self.tta else 1)
+
+        def run(view: Tensor, turned: dict[str, Any]) -> Any:
+            return self._tiler.run(net, view, turned, progress)
+
+        return mean_over_symmetries(run, x, options) if self.tta else run(x, options)
+
+    def _float_net(self) -> nn.Module:
+        if self._float is None:
+            self._float = copy.deepcopy(self.net).float()
+        return self._float
 
     def _tensor(self, image: Tensor) -> Tensor:
         if image.dim() not in (3, 4) or image.shape[-3] != 3:
@@ -165,6 +219,28 @@ class Upscaler:
 
 def _luma(image: np.ndarray) -> np.ndarray:
     return np.floor(image @ np.array(FULL_RANGE_LUMA) + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def _is_finite(out: Any) -> bool:
+    return bool(torch.isfinite(out if isinstance(out, Tensor) else out.sr).all())
+
+
+def check_tile(tile: object) -> str | int:
+    """The tile asked for: "auto", 0 or the side of a tile; digits in a string are a number.
+
+    Raises:
+        ValueError: anything else, or a side below 16.
+    """
+    number = int(tile) if isinstance(tile, str) and tile.isdecimal() else tile
+    if number == "auto":
+        return "auto"
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    if not whole or (number != 0 and number < SMALLEST):  # type: ignore[operator]
+        raise ValueError(
+            f"Upscaler: expected tile 'auto', 0 (the image whole) or the side of a tile of at "
+            f"least {SMALLEST} LR pixels, got {tile!r}"
+        )
+    return number  # type: ignore[return-value]
 
 
 def check_choice(net: nn.Module, k: float | None, budget: float | None) -> None:

@@ -96,7 +96,10 @@ def test_dense_networks_work_without_k(image: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"tile": 256}, ValueError, "expected tile 'auto' or 0, got 256; this version"),
+        ({"tile": 8}, ValueError, r"expected tile 'auto', 0 .* at least 16 LR pixels, got 8"),
+        ({"tile": "16x16"}, ValueError, "expected tile 'auto', 0 .* got '16x16'"),
+        ({"tile": True}, ValueError, "expected tile 'auto', 0 .* got True"),
+        ({"precision": "fp8"}, ValueError, "expected precision as one of auto, fp32, .* got 'fp8'"),
         ({"k": -1}, ValueError, "expected k >= 0, got -1"),
         ({"k": 2.5}, TypeError, r"expected k as an int, got 2\.5"),
         ({"budget": 1.5}, ValueError, r"expected budget in \[0, 1\], got 1.5"),
