@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 CAREFUL = 20_000  # bytes per LR pixel; more than any network here needs in float32
-CPU_BOUND = 2 * 2**30  # bytes for a network whose tiles cost it nothing, however much there is
+CPU_BOUND = 3 * 2**30  # bytes for a network whose tiles cost it nothing, however much there is
 _PROBE = 32  # LR pixels, side of the image that the network is measured with
 _WORKSPACE = 1.5  # what kernels allocate by themselves is not seen
 _SHORT = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc")
@@ -81,6 +81,10 @@ class _Live(TorchDispatchMode):
         self._ignored = {tensor.untyped_storage()._cdata for tensor in kept}
         self._held: dict[int, tuple[StorageWeakRef, int]] = {}
         self.peak = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler to guard this class, which takes seconds
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -29,6 +29,7 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
 }
 _SIZES = {"scale", "size"}
+_ROWS = 64  # that are rounded at a time
 
 Image = TypeVar("Image")
 
@@ -200,7 +201,7 @@ class Upscaler:
         sr = self.run(to_tensor(np.repeat(image[:, :, None], 3, axis=2) if grey else image))
         if image.dtype == np.uint8:
             # Three equal channels in need not stay equal; their luma is the grey image.
-            return _luma(to_array(sr)) if grey else to_array(sr)
+            return _luma(round_to_array(sr)) if grey else round_to_array(sr)
         floats = sr[0].permute(1, 2, 0).cpu().numpy().astype(image.dtype)
         if grey:
             return floats @ np.array(FULL_RANGE_LUMA, image.dtype)
@@ -215,6 +216,22 @@ class Upscaler:
                 "convert it first: image.convert('RGB')"
             )
         return PilImage.fromarray(self._array(np.array(image)))
+
+
+def round_to_array(sr: Tensor) -> np.ndarray:
+    """``io.to_array`` a few rows at a time, so that a large image needs no copies of its size.
+
+    Args:
+        sr: [1, 3, H, W] floating, any device.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
+    height, width = sr.shape[2:]
+    image = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        image[top : top + _ROWS] = to_array(sr[:, :, top : top + _ROWS])
+    return image
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
