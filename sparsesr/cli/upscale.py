@@ -77,7 +77,16 @@ def upscale(
     save_mask: Annotated[
         bool, typer.Option("--save-mask", help="Also write which patches or pixels were computed.")
     ] = False,
-    tile: Annotated[str, typer.Option("-t", "--tile", help="auto or 0: the image whole.")] = "auto",
+    tile: Annotated[
+        str,
+        typer.Option(
+            "-t", "--tile", help="auto, 0 (the image whole) or LR pixels of a tile's side."
+        ),
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the 8 symmetries of the square; 8x the work.")
+    ] = False,
     backend: BackendOption = None,
     device: DeviceOption = None,
     overwrite: OverwriteOption = False,
@@ -99,7 +108,8 @@ def upscale(
     choice = parse_k(k, budget, net)
     if save_mask and not (selects_patches(net) or has_sparse_masks(net) or routes_pixels(net)):
         raise CommandError(f"--save-mask: {name} does not select patches, there is no mask to show")
-    upscaler = Upscaler(net, tile, backend, choice.get("k"), choice.get("budget"), device, factor)
+    k_budget = (choice.get("k"), choice.get("budget"))
+    upscaler = Upscaler(net, tile, backend, *k_budget, device, factor, precision, tta)
     jobs = plan(sources, output, factor, file_format, save_mask, overwrite)
     rows = _run(upscaler, jobs, overwrite, console(quiet=quiet), console())
     failed = sum(not row["ok"] for row in rows)
@@ -193,8 +203,11 @@ def _run(
     rows = []
     with _progress(out) as bar:
         task = bar.add_task("upscale", total=len(jobs), speed="")
-        for job in jobs:
+        for i, job in enumerate(jobs):
             bar.update(task, description=job.source.name)
+            upscaler.progress = lambda done, tiles, i=i: bar.update(
+                task, completed=i + done / tiles
+            )
             row: dict[str, Any] = {"input": str(job.source), "output": str(job.output)}
             try:
                 if job.problem is not None:
@@ -209,7 +222,7 @@ def _run(
                     f"warning: {error}", markup=False, soft_wrap=True
                 )
             rows.append(row)
-            bar.advance(task)
+            bar.update(task, completed=i + 1)
     return rows
 
 

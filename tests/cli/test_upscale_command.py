@@ -149,6 +149,17 @@ def test_quiet_prints_only_warnings(
     assert bad.err.startswith("warning:")
 
 
+def test_tiles_precision_and_symmetries(
+    run: Callable, weights: dict, photos: Path, tmp_path: Path
+) -> None:
+    model = weights["fsrcnn-mga-x2"]
+    words = ["--tile", 16, "--precision", "bf16", "--tta"]
+    done = run("upscale", photos / "a.png", "-o", tmp_path / "o", "-m", model, *words, "--json")
+    assert done.code == 0, done.err
+    (row,) = done.json()["files"]
+    assert row["sr_size"] == [2 * n for n in row["lr_size"]]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -158,7 +169,8 @@ def test_quiet_prints_only_warnings(
         (["--budget", 1.5], 2, "--budget 1.5: expected a fraction from 0 to 1"),
         (["--scale", 4], 2, "is for scale 2, got scale=4"),
         (["--format", "gif"], 2, "--format gif: expected one of same, png"),
-        (["--tile", 256], 2, "expected tile 'auto' or 0, got '256'; this version"),
+        (["--tile", 8], 2, "expected tile 'auto', 0 (the image whole) or the side of a tile"),
+        (["--precision", "fp8"], 2, "expected precision as one of auto, fp32, fp16, bf16"),
         (["--backend", "abacus"], 2, "unknown backend 'abacus'; expected auto, reference"),
         (["--backend", "triton"], 3, "backend 'triton' is not available"),
         (["--device", "abacus"], 2, "unknown device 'abacus'"),
