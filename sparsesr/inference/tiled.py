@@ -17,7 +17,7 @@ from .memory import CAREFUL, CPU_BOUND, available_memory, bytes_per_pixel, is_ou
 from .tiled_plain import run_plain
 from .tiled_refine import run_refined
 from .tiled_routing import run_routed
-from .tiling import OVERLAP, SMALLEST, Progress, halo_of, reach_of
+from .tiling import KEPT_FEATURES, OVERLAP, SMALLEST, Progress, halo_of, reach_of
 
 log = logging.getLogger("sparsesr")
 
@@ -81,7 +81,8 @@ class Tiler:
         if side < max(lr.shape[2:]) and not is_exact(net):
             self._warn(net, lr, options, side)
         parts = Parts(progress, len(lr))
-        return _together([run_tiles(net, x, side, parts, options) for x in lr.split(1)])
+        kept = KEPT_FEATURES if self._most == _BOUNDLESS else 0
+        return _together([run_tiles(net, x, side, parts, options, kept) for x in lr.split(1)])
 
     def _side(self, net: nn.Module, lr: Tensor, options: dict[str, Any]) -> int:
         """Side of the tiles; 0 for the whole batch at once."""
@@ -147,12 +148,16 @@ def run_tiles(
     side: int,
     progress: Progress,
     options: dict[str, Any],
+    kept: int = 0,
 ) -> Any:
-    """``net(lr, **options)`` in tiles of ``side`` LR pixels, by the way that suits the network."""
+    """``net(lr, **options)`` in tiles of ``side`` LR pixels, by the way that suits the network.
+
+    ``kept``: bytes of feature maps that may wait for a second pass.
+    """
     if isinstance(net, SparseRefine):
-        return run_refined(net, lr, side, progress, **options)
+        return run_refined(net, lr, side, progress, kept, **options)
     if isinstance(net, PixelRouter):
-        return run_routed(net, lr, side, progress, **options)
+        return run_routed(net, lr, side, progress, kept, **options)
     return run_plain(net, lr, side, progress, **options)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sparsesr.nn import RefineOutput, SparseRefine, selects_patches
 from sparsesr.ops import patch_grid
 
-from .tiling import KEPT_FEATURES, Progress, Tile, canvas, halo_of, tiles_of
+from .tiling import Progress, Tile, canvas, halo_of, tiles_of
 
 
 def run_refined(
@@ -18,6 +18,7 @@ def run_refined(
     lr: Tensor,  # [1, 3, H, W]
     side: int,
     progress: Progress,
+    kept: int,
     k: int | None = None,
     budget: float | None = None,
     order: str = "largest",
@@ -26,7 +27,7 @@ def run_refined(
 ) -> Tensor | RefineOutput:
     """``net(lr, ...)`` tile by tile: all scores first, then the patches chosen from all of them.
 
-    Feature maps wait for the second pass where they take no more than ``KEPT_FEATURES`` bytes;
+    Feature maps wait for the second pass where they take no more than ``kept`` bytes;
     else they are computed again.
     """
     size = (lr.shape[2], lr.shape[3])
@@ -36,7 +37,7 @@ def run_refined(
     coarse = job.canvas() if return_details else None
     scored = selects_patches(net) and (count > 0 or return_details)
     progress.begin(len(job.tiles) * (2 if scored else 1))
-    mask = job.scores(progress, keep=not return_details) if scored else None
+    mask = job.scores(progress, 0 if return_details else kept) if scored else None
     if mask is None:
         index = torch.arange(count, dtype=torch.int32, device=lr.device)[None]
     else:
@@ -71,11 +72,11 @@ class _Job:
         """An HR image, nothing written yet."""
         return canvas(self.lr, 3, *(self.net.scale * n for n in self.lr.shape[2:]))
 
-    def scores(self, progress: Progress, keep: bool) -> Tensor:
-        """Mask scores [1, 1, Gh, Gw] of the whole image."""
+    def scores(self, progress: Progress, free: int) -> Tensor:
+        """Mask scores [1, 1, Gh, Gw] of the whole image; ``free``: bytes for feature maps."""
         net, p = self.net, self.net.patch_size
         mask = None
-        free = KEPT_FEATURES if keep and net.coarse_may_wait() else 0
+        free = free if net.coarse_may_wait() else 0
         for i, tile in enumerate(self.far):
             feature = net.feature(tile.cut(self.lr))
             part = net.score(feature)

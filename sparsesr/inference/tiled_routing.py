@@ -10,7 +10,7 @@ from sparsesr.nn import PixelRouter, RoutedOutput, check_routing
 from sparsesr.nn.pixel_classes import first_heavy_class
 from sparsesr.nn.pixel_places import Axis, Places, pixel_places
 
-from .tiling import KEPT_FEATURES, Progress, Span, Tile, canvas, halo_of, tiles_of
+from .tiling import Progress, Span, Tile, canvas, halo_of, tiles_of
 
 _ALIGN = 2  # between two LR pixels rounding prefers even ones: windows start at even ones
 
@@ -20,6 +20,7 @@ def run_routed(
     lr: Tensor,  # [1, 3, h, w]
     side: int,
     progress: Progress,
+    kept: int,
     scale: float | None = None,
     size: tuple[int, int] | None = None,
     k: float | None = None,
@@ -32,12 +33,12 @@ def run_routed(
     """``net(lr, ...)`` tile by tile, as if the image were whole.
 
     With ``adaptive`` or ``budget`` the logits of all tiles are gathered first. Feature maps wait
-    for the second pass where they take no more than ``KEPT_FEATURES`` bytes.
+    for the second pass where they take no more than ``kept`` bytes.
     """
     check_routing(k, adaptive, budget)
     lr_size = (lr.shape[2], lr.shape[3])
     hr_size = net.output_size(lr_size, scale, size)
-    job = _Job(net, lr, hr_size, side)
+    job = _Job(net, lr, hr_size, side, kept)
     sr = canvas(lr, 3, *hr_size)
     costs = net.costs(lr_size, hr_size)
     global_choice = adaptive or budget is not None
@@ -106,14 +107,16 @@ class _Part:
 class _Job:
     """One image: its tiles, and the feature maps that are kept."""
 
-    def __init__(self, net: PixelRouter, lr: Tensor, hr_size: tuple[int, int], side: int) -> None:
+    def __init__(
+        self, net: PixelRouter, lr: Tensor, hr_size: tuple[int, int], side: int, kept: int
+    ) -> None:
         lr_size = (lr.shape[2], lr.shape[3])
         self.net = net
         self.lr = lr
         self.places = pixel_places(lr_size, hr_size, lr.device)
         self.tiles = tiles_of(lr_size, side, halo_of(net), _ALIGN)
         self.kept: dict[int, Tensor] = {}
-        self.free = KEPT_FEATURES
+        self.free = kept
 
     def part(self, i: int, margin: int) -> _Part:
         """The HR pixels of tile i and ``margin`` around them."""

@@ -133,7 +133,7 @@ def test_features_are_kept_or_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     net, lr = network("fsrcnn-mga-x4"), image()
     want = Upscaler(net, tile=0).run(lr, k=50)
     for most in (0, 100_000, 10**9):
-        monkeypatch.setattr("sparsesr.inference.tiled_refine.KEPT_FEATURES", most)
+        monkeypatch.setattr("sparsesr.inference.tiled.KEPT_FEATURES", most)
         close(Upscaler(net, tile=16).run(lr, k=50), want)
 
 
