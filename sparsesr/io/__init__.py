@@ -12,16 +12,24 @@ from sparsesr.io.files import (
     read_image,
     write_image,
 )
+from sparsesr.io.metadata import Metadata
+from sparsesr.io.picture import Picture, PictureWarning, read_picture
+from sparsesr.io.picture_writer import write_picture
 
 __all__ = [
     "READ_SUFFIXES",
     "WRITE_SUFFIXES",
     "ImageError",
+    "Metadata",
     "OutputExistsError",
+    "Picture",
+    "PictureWarning",
     "atomic_output",
     "list_images",
     "read_image",
+    "read_picture",
     "to_array",
     "to_tensor",
     "write_image",
+    "write_picture",
 ]
