@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from sparsesr.inference.choices import PAPER_K
 from sparsesr.inference.evaluation import evaluate
+from sparsesr.inference.pictures import upscale_picture
 from sparsesr.inference.profiling import profile
 from sparsesr.inference.rivals import Rival, lean_rival
 from sparsesr.inference.sweep import sweep
 from sparsesr.inference.upscaler import Upscaler
 
-__all__ = ["PAPER_K", "Rival", "Upscaler", "evaluate", "lean_rival", "profile", "sweep"]
+__all__ = [
+    "PAPER_K",
+    "Rival",
+    "Upscaler",
+    "evaluate",
+    "lean_rival",
+    "profile",
+    "sweep",
+    "upscale_picture",
+]

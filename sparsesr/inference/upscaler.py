@@ -117,8 +117,9 @@ class Upscaler:
         """Upscale one image (or a batch, if it is a tensor of one).
 
         Args:
-            image: PIL image of mode RGB or L; ndarray [H, W, 3] or [H, W], uint8 or floating in
-                [0, 1]; Tensor [3, H, W] or [B, 3, H, W], uint8 or floating in [0, 1].
+            image: PIL image of mode 1, L, LA, P, PA, RGB, RGBA, CMYK or I;16 (``upscale_pil``);
+                ndarray [H, W, 3] or [H, W], uint8 or floating in [0, 1]; Tensor [3, H, W] or
+                [B, 3, H, W], uint8 or floating in [0, 1].
 
         Returns:
             The same kind, dtype, mode, rank and device, scale times as high and wide. 8-bit
@@ -208,14 +209,9 @@ class Upscaler:
         return np.ascontiguousarray(floats)
 
     def _pil(self, image: Any) -> Any:
-        from PIL import Image as PilImage
+        from sparsesr.inference.pictures import upscale_pil
 
-        if image.mode not in ("RGB", "L"):
-            raise ValueError(
-                f"Upscaler: expected a PIL image of mode RGB or L, got {image.mode}; "
-                "convert it first: image.convert('RGB')"
-            )
-        return PilImage.fromarray(self._array(np.array(image)))
+        return upscale_pil(self, image)
 
 
 def round_to_array(sr: Tensor) -> np.ndarray:

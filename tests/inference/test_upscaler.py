@@ -122,7 +122,7 @@ def test_bad_options(net: torch.nn.Module, options: dict, error: type, text: str
         (torch.zeros(4, 4), ValueError, r"expected a Tensor \[3, H, W\] or \[B, 3, H, W\]"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), TypeError, "got torch.int64"),
         (np.zeros((4, 4, 4), np.uint8), ValueError, r"expected \[H, W, 3\]"),
-        (Image.new("RGBA", (4, 4)), ValueError, r"mode RGB or L, got RGBA; convert it first"),
+        (Image.new("F", (4, 4)), ValueError, r"has mode F; expected 8 bits a sample"),
     ],
 )
 def test_bad_images(net: torch.nn.Module, value: object, error: type, text: str) -> None:
