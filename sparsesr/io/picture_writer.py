@@ -21,6 +21,8 @@ from sparsesr.io.tiff import write_tiff, write_tiff_image
 
 _SPACES = {"1": "GRAY", "L": "GRAY", "LA": "GRAY", "CMYK": "CMYK"}
 
+_LARGEST_JPEG_EXIF = 65533
+
 
 @dataclass(frozen=True)
 class _Format:
@@ -94,6 +96,9 @@ def write_picture(
     exif = None
     if target.exif:
         exif = exif_for(fitted.metadata, width, height, with_dpi=target.name == "WEBP")
+    if target.name == "JPEG" and exif is not None and len(exif) > _LARGEST_JPEG_EXIF:
+        exif = None
+        lost.append("EXIF is larger than JPEG's 64 KiB; left out")
     with atomic_output(path, overwrite) as part, open(part, "wb") as file:
         if fitted.depth == 16:
             _write_deep(file, fitted, target, exif)

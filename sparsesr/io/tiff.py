@@ -15,6 +15,7 @@ _PALETTE, _CMYK = 3, 5
 _PHOTOMETRIC = {"1": 1, "L": 1, "LA": 1, "P": _PALETTE, "RGB": 2, "RGBA": 2, "CMYK": _CMYK}
 _SUB_BLOCKS = (0x8769, 0x8825)  # Exif and GPS
 _LONG = 4
+_LARGEST = 2**32 - 2**24  # its offsets have 32 bits; the tags come first
 
 
 def write_tiff_image(file: Any, image: Any, metadata: Metadata, exif: bytes | None) -> None:
@@ -47,6 +48,9 @@ def write_tiff(
         exif: an EXIF block or None.
         width: in pixels, where that is not W.
         palette: R, G, B of each index of a P.
+
+    Raises:
+        ValueError: more than 4 GB.
     """
     from PIL import TiffImagePlugin
 
@@ -67,6 +71,10 @@ def write_tiff(
         tags[320] = tuple((entries.reshape(256, 3).T.ravel() * 257).tolist())
     tags[277], tags[278] = channels, _ROWS_A_STRIP
     sizes = [len(strip) for strip in strips]
+    if sum(sizes) > _LARGEST:
+        raise ValueError(
+            f"a TIFF holds 4 GB, this picture has {sum(sizes) / 1e9:.1f} deflated; write a PNG"
+        )
     # Pillow adds where the first strip begins.
     tags[273] = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
     tags[279] = tuple(sizes)
