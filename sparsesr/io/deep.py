@@ -50,11 +50,17 @@ def read_deep(image: Any, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise ImageError(f"{path}: cannot be read as an image of 16 bits")
     if array.ndim == 2:
         white_is_zero = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0
-        return (65535 - array if white_is_zero else array), None
+        return (65535 - array if white_is_zero else array), _keyed(array, image)
     alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
     if image.format == "PNG" and _png_is_grey(path):
         return np.ascontiguousarray(array[..., 0]), alpha
     return np.ascontiguousarray(array[..., 2::-1]), alpha
+
+
+def _keyed(grey: np.ndarray, image: Any) -> np.ndarray | None:
+    """Alpha from the key colour of a grey PNG, which OpenCV applies to RGB alone."""
+    key = image.info.get("transparency") if image.format == "PNG" else None
+    return None if key is None else np.where(grey == key, 0, 65535).astype(np.uint16)
 
 
 def _reset_orientation(data: bytearray) -> None:

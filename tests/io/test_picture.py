@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -191,35 +193,6 @@ def test_large_16_bits_take_several_strips(tmp_path: Path) -> None:
         same(large, read_picture(tmp_path / f"a.{suffix}"))
 
 
-def test_cmyk_jpeg(tmp_path: Path) -> None:
-    import cv2
-
-    path, out = tmp_path / "a.jpg", tmp_path / "b.jpg"
-    inks = np.zeros((16, 32, 4), np.uint8)
-    inks[:, :16, 0], inks[:, 16:, 2], inks[8:, :, 3] = 255, 255, 128  # cyan, yellow, darker below
-    Image.fromarray(inks, "CMYK").save(path, quality=100, subsampling=0, dpi=(300, 300))
-    found = read_picture(path)
-    assert (found.kind, found.metadata.dpi) == ("CMYK", (300, 300))
-    assert np.abs(found.colour[2, 4].astype(int) - (0, 255, 255)).max() <= 3
-    assert np.abs(found.colour[2, 28].astype(int) - (255, 255, 0)).max() <= 3
-    write_picture(out, found)
-    with Image.open(out) as image:
-        assert (image.mode, image.info["dpi"]) == ("CMYK", (300, 300))
-    # OpenCV reads inks, inverted as Adobe has them, by code of its own.
-    for file in (path, out):
-        other = cv2.imread(str(file))[..., ::-1].astype(int)
-        assert np.abs(other - found.colour)[2:6, 4:12].max() <= 6
-    np.testing.assert_allclose(read_picture(out).colour.astype(int), found.colour, atol=8)
-
-
-def test_cmyk_with_a_profile_that_is_none(tmp_path: Path) -> None:
-    inks = Image.fromarray(noise(4), "CMYK")
-    inks.save(tmp_path / "a.jpg", icc_profile=profile())  # for RGB: of no use here
-    with pytest.warns(PictureWarning, match=r"a\.jpg: its ICC profile cannot be used"):
-        found = read_picture(tmp_path / "a.jpg")
-    assert found.colour.shape == (9, 7, 3)
-
-
 @pytest.mark.parametrize("keyed", [b"\x00\x80\xff", 1])
 def test_palettes_with_transparency(tmp_path: Path, keyed: object) -> None:
     image = Image.fromarray(noise(1) % 3)
@@ -261,6 +234,24 @@ def test_key_colours_become_alpha(tmp_path: Path) -> None:
     assert found.kind == "LA"
     np.testing.assert_array_equal(found.colour, noise(1))
     np.testing.assert_array_equal(found.alpha == 0, noise(1) == noise(1)[0, 0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_key_colours_of_16_bits(tmp_path: Path, channels: int) -> None:
+    deep = noise(channels, np.uint16)
+    kind = "L" if channels == 1 else "RGB"
+    write_picture(tmp_path / "a.png", Picture(deep, None, kind))
+    data = (tmp_path / "a.png").read_bytes()
+    chunk = b"tRNS" + np.atleast_1d(deep[2, 3]).astype(">u2").tobytes()
+    length, check = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    at = data.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(data[:at] + length + chunk + check + data[at:])
+    found = read_picture(tmp_path / "a.png")
+    assert (found.kind, found.depth) == (kind + "A", 16)
+    np.testing.assert_array_equal(found.colour, deep)
+    assert found.alpha is not None
+    assert found.alpha[2, 3] == 0
+    assert (found.alpha == 65535).sum() == found.alpha.size - 1
 
 
 def test_webp_without_loss_stays_so(tmp_path: Path) -> None:
