@@ -156,7 +156,8 @@ def test_rivals() -> None:
         return found and (found.name, found.trained)
 
     assert rival("fsrcnn-mga", 4) == ("fsrcnn-dnet-x4", True)
-    assert rival("fsrcnn-mga-light", 3) == ("fsrcnn-dnet-x3", False)
+    assert rival("fsrcnn-mga-light", 3) == ("fsrcnn-dnet-x3", True)
+    assert rival("pan-mga-light", 3) == ("pan-dnet-x3", False)
     assert rival("drsan-32s-mga", 2) == ("drsan-32s-x2", False)
     assert rival("carn-pcsr", 4) == ("carn-x4", False)
     assert rival("smsr", 2) is None
