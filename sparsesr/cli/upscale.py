@@ -230,14 +230,12 @@ def _patches(
 ) -> tuple[dict[str, Any], np.ndarray | None]:
     """How many patches were refined and, from the details ``out``, which."""
     from sparsesr.inference.upscaler import round_to_array
-    from sparsesr.nn import effective_k
     from sparsesr.ops import patch_grid
     from sparsesr.viz import mask_overlay
 
     net: Any = upscaler.net
     grid = patch_grid(lr_size[0], lr_size[1], net.patch_size)
-    assert upscaler.k is None or isinstance(upscaler.k, int)  # it selects patches
-    count = effective_k(upscaler.k, upscaler.budget, *grid, net.k)
+    count = net.patch_count((lr_size[0], lr_size[1]), upscaler.k, upscaler.budget)
     row = {"k_used": count, "coverage": count / (grid[0] * grid[1])}
     if out is None:
         return row, None

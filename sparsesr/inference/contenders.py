@@ -14,7 +14,7 @@ from sparsesr.complexity import complexity
 from sparsesr.inference.evaluation import route
 from sparsesr.inference.profiling import Thunk
 from sparsesr.inference.upscaler import Upscaler, backend_choice
-from sparsesr.nn import effective_k, routes_pixels
+from sparsesr.nn import routes_pixels
 from sparsesr.ops import patch_grid
 
 # SR image (None: its quality is not asked for) and what was spent on it.
@@ -89,22 +89,19 @@ class SparseContender:
         net: Any = upscaler.net
         x = lr.to(upscaler.device, upscaler.dtype)
         x = x.contiguous(memory_format=upscaler.memory_format)
-        grid = patch_grid(x.shape[-2], x.shape[-1], net.patch_size)
+        size = (x.shape[-2], x.shape[-1])
         with torch.inference_mode(), backend_choice(upscaler.backend):
             coarse, feature = net.coarse_and_feature(x)
             mask = net.score(feature)
-            plan = net.plan(coarse, feature)
 
         def refine(choice: dict[str, Any], generator: torch.Generator) -> Measured:
-            count = effective_k(choice.get("k"), choice.get("budget"), *grid, net.k)
+            count = net.patch_count(size, choice.get("k"), choice.get("budget"))
             used = self._used(x, count)
             if count == 0:
                 return coarse, used
             with torch.inference_mode(), backend_choice(upscaler.backend):
                 index = net.select(mask, count, order, generator)
-                if plan is not None:
-                    return plan.refine_(coarse.clone(), feature, index), used
-                return net.paste(coarse, net.refine_selected(feature, index), index), used
+                return net.refine_over(coarse.clone(), feature, index), used
 
         return refine
 

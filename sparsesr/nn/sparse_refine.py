@@ -117,7 +117,6 @@ class SparseRefine(nn.Module):
                 predictor asked for fewer than all patches.
         """
         check_image(lr)
-        gh, gw = ops.patch_grid(lr.shape[-2], lr.shape[-1], self.patch_size)
         count = self.patch_count((lr.shape[-2], lr.shape[-1]), k, budget)
         if count > 0 and not return_details and self.coarse_may_wait():
             return self._refine_around(lr, count, order, generator)
@@ -130,13 +129,13 @@ class SparseRefine(nn.Module):
         plan = self.plan(coarse, feature)
         if plan is not None:
             if mask is None:
-                index = self._every_patch(lr.shape[0], gh * gw, feature.device)
+                index = self._every_patch(lr.shape[0], count, feature.device)
             else:
                 index = self.select(mask, count, order, generator)
             sr = plan.refine_(coarse.clone() if return_details else coarse, feature, index)
             return RefineOutput(sr, coarse, mask, index) if return_details else sr
         if mask is None:
-            index = self._every_patch(lr.shape[0], gh * gw, feature.device)
+            index = self._every_patch(lr.shape[0], count, feature.device)
             patches = self.gather(feature, index)
         else:
             patches, index = ops.select_gather_patches(

@@ -38,3 +38,7 @@ class WeightAverage(nn.Module):
         torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
         for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
             mine.copy_(theirs)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The averaged network's state dict, on the CPU."""
+        return {key: value.cpu() for key, value in self.net.state_dict().items()}

@@ -133,7 +133,7 @@ def keep_best(experiment: Experiment, module: StageModule, values: dict[str, flo
         # One of a later step was found before an interruption: it will be found again.
         if best["step"] < module.step and not better:
             return
-    weights = {key: value.cpu() for key, value in module.average.net.state_dict().items()}
+    weights = module.average.weights()
     state = {"step": module.step, measure: values[measure], "weights": weights}
     experiment.save(state, path)
 

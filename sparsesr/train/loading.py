@@ -79,7 +79,7 @@ def make_loader(
     items = range((first + done) * stage.accumulate, (first + stage.iterations) * stage.accumulate)
     workers = recipe.data.workers
     # Workers hand over tensors that a copy to the GPU may then overlap with.
-    pin = workers > 0 and recipe.device != "cpu" and torch.cuda.is_available()
+    pin = workers > 0 and processes.uses_gpu(recipe.device)
     return DataLoader(batches, batch_size=None, sampler=items, num_workers=workers, pin_memory=pin)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from sparsesr.metrics import LUMA
-from sparsesr.nn import effective_k
+from sparsesr.nn import selects_patches
 from sparsesr.ops import gather_patches, patch_grid
 from sparsesr.train import processes
 
@@ -98,6 +98,11 @@ def mask_sample(
     return feature, mask_target(refined, coarse, net.scale * net.patch_size, normalise)
 
 
+def every_patch(net: Any) -> dict[str, float]:
+    """Arguments with which a network of an MGA stage refines all patches, a mask or none."""
+    return {"budget": 1.0} if selects_patches(net) else {}
+
+
 def blended(net: Any, lr: torch.Tensor, budget: float) -> tuple[torch.Tensor, torch.Tensor]:
     """SR and coarse image [B,3,sh,sw] such that the SR loss reaches the mask module.
 
@@ -110,7 +115,7 @@ def blended(net: Any, lr: torch.Tensor, budget: float) -> tuple[torch.Tensor, to
     """
     coarse, feature = net.coarse_and_feature(lr)
     scores = net.score(feature)
-    k = effective_k(None, budget, scores.shape[-2], scores.shape[-1], net.k)
+    k = net.patch_count((lr.shape[-2], lr.shape[-1]), budget=budget)
     index = net.select(scores.detach(), k)
     before = gather_patches(coarse, index, net.scale * net.patch_size)
     weight = scores.flatten(1).gather(1, index.long()).reshape(-1, 1, 1, 1)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from sparsesr.data import Queries
-from sparsesr.nn import PixelRouter, has_sparse_masks, selects_patches
+from sparsesr.nn import PixelRouter, has_sparse_masks
 from sparsesr.train.average import WeightAverage
 from sparsesr.train.initial import frozen_modules
-from sparsesr.train.losses import balance, blended, l1, mask_sample, min_max_of_all
+from sparsesr.train.losses import balance, blended, every_patch, l1, mask_sample, min_max_of_all
 from sparsesr.train.recipe import ROUTED, WHOLE, StageConfig
 from sparsesr.train.schedule import active_ramp, learning_rate, temperature
 
@@ -91,7 +91,7 @@ class StageModule(pl.LightningModule):
 
     def image_terms(self, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, torch.Tensor]:
         """Stages dnet and allnet: mean|SR - HR| and, where it has a weight, mean|coarse - HR|."""
-        every = {"budget": 1.0} if selects_patches(self.net) else {}
+        every = every_patch(self.net)
         if self.stage.loss.coarse == 0:
             return {"sr": l1(self.net(lr, **every), hr)}
         out = self.net(lr, return_details=True, **every)

@@ -26,6 +26,11 @@ def count() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def uses_gpu(device: str) -> bool:
+    """Whether a recipe's `device` ("cpu", "cuda" or "auto") means a GPU on this machine."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
 def join(device: str) -> None:
     """Make the processes that `torchrun` started known to each other, until they exit.
 
@@ -34,7 +39,7 @@ def join(device: str) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return
-    gpu = device != "cpu" and torch.cuda.is_available()
+    gpu = uses_gpu(device)
     if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if gpu else "gloo", timeout=_PATIENCE)

@@ -121,7 +121,7 @@ def time_loader(recipe: Recipe, stage: str | None = None, steps: int = 50) -> Ra
     long_enough = dataclasses.replace(chosen, iterations=max(chosen.iterations, steps + 2))
     folder = open_folder(recipe)
     net = make_net(recipe, chosen.name)
-    gpu = recipe.device != "cpu" and torch.cuda.is_available()
+    gpu = processes.uses_gpu(recipe.device)
     module = StageModule(net, chosen, recipe.channels_last).to("cuda" if gpu else "cpu")
     dtype = getattr(torch, resolve_precision(recipe))
     return measure_rates(module, make_loader(folder, recipe, long_enough), steps, dtype)
@@ -193,8 +193,7 @@ def _run_stage(
         if module.step < stage.iterations:
             _fit(trainer, module, loader)
     if first:
-        weights = {key: value.cpu() for key, value in module.average.net.state_dict().items()}
-        experiment.save(weights, experiment.weights_path(stage.name))
+        experiment.save(module.average.weights(), experiment.weights_path(stage.name))
 
 
 def _fit(trainer: Any, module: Any, loader: Any) -> None:
@@ -218,7 +217,7 @@ def resolve_precision(recipe: Recipe) -> str:
 
     Raises RecipeError for float16 without a GPU.
     """
-    gpu = recipe.device != "cpu" and torch.cuda.is_available()
+    gpu = processes.uses_gpu(recipe.device)
     if recipe.precision == "float16" and not gpu:
         raise RecipeError("precision: float16 needs a GPU; use float32, bfloat16 or auto")
     if recipe.precision != "auto":
@@ -244,7 +243,7 @@ def _make_trainer(recipe: Recipe, stage: StageConfig, hooks: list[Any], progress
         # A Base-Net's upsampler has no gradient where the coarse image has no loss.
         unused = stage.step in ("dnet", "allnet") and stage.loss.coarse == 0
         spread["strategy"] = DDPStrategy(find_unused_parameters=unused)
-        spread["sync_batchnorm"] = torch.cuda.is_available() and recipe.device != "cpu"
+        spread["sync_batchnorm"] = processes.uses_gpu(recipe.device)
     return pl.Trainer(
         accelerator=accelerator,
         **spread,

@@ -11,7 +11,7 @@ from sparsesr.data import load_pair, paired_images
 from sparsesr.metrics import psnr, ssim
 from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
 from sparsesr.ops import patch_grid
-from sparsesr.train.losses import mask_sample
+from sparsesr.train.losses import every_patch, mask_sample
 from sparsesr.train.recipe import ROUTED, WHOLE
 
 _SMALL_SETS = ("set5", "set14", "b100", "bsds100", "bsd100")
@@ -68,7 +68,7 @@ def choice_of(net: Any, step: str, k: int) -> dict[str, Any]:
     """Which patches a network of an MGA stage refines: k of them, or all before there is a mask."""
     if step in ("mask", "e2e"):
         return {"k": k}
-    return {"budget": 1.0} if selects_patches(net) else {}
+    return every_patch(net)
 
 
 def _quality(net: Any, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:

@@ -54,3 +54,10 @@ def recipe_text(tmp_path: Path) -> str:
 def recipe(recipe_text: str) -> Recipe:
     """The tiny recipe."""
     return parse_recipe(recipe_text)
+
+
+@pytest.fixture
+def routed_head(recipe_text: str) -> str:
+    """The tiny recipe for FSRCNN-PCSR, up to its stages."""
+    head = recipe_text.partition("stages:")[0]
+    return head.replace("fsrcnn-mga", "fsrcnn-pcsr").replace("batch: 2", "batch: 2\n  lr: crop")

@@ -54,15 +54,10 @@ def same_curves(a: Path, b: Path) -> None:
                 assert float(mine[key]) == pytest.approx(float(theirs[key]), rel=2e-5), (mine, key)
 
 
-def routed(text: str) -> str:
-    head = text.partition("stages:")[0]
-    return head.replace("fsrcnn-mga", "fsrcnn-pcsr").replace("batch: 2", "batch: 2\n  lr: crop") + (
-        ROUTED
-    )
-
-
-def test_two_processes_train_what_one_does(recipe_text: str, tmp_path: Path) -> None:
-    texts = {"mga": recipe_text, "pcsr": routed(recipe_text)}
+def test_two_processes_train_what_one_does(
+    recipe_text: str, routed_head: str, tmp_path: Path
+) -> None:
+    texts = {"mga": recipe_text, "pcsr": routed_head + ROUTED}
     for name, text in texts.items():
         (tmp_path / f"{name}.yaml").write_text(text)
         train(parse_recipe(text), tmp_path / f"{name}-alone", progress=False)

@@ -39,12 +39,9 @@ stages:
 
 
 @pytest.fixture
-def text(recipe_text: str) -> str:
+def text(routed_head: str) -> str:
     """The tiny recipe for FSRCNN-PCSR."""
-    head = recipe_text.partition("stages:")[0]
-    return head.replace("fsrcnn-mga", "fsrcnn-pcsr").replace("batch: 2", "batch: 2\n  lr: crop") + (
-        STAGES
-    )
+    return routed_head + STAGES
 
 
 def run(text: str, output: Path, *overrides: str, **options: Any) -> Path:
