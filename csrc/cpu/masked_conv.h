@@ -101,7 +101,7 @@ struct Filter {
   int64_t used, lean;
 };
 
-// The map that is written. Sums start with what is there (`add`) or at zero; `bias`, which holds
+// The map that is written. Totals start with what is there (`add`) or at zero; `bias`, which holds
 // whole vectors, is added last, where a rounding costs least. Where the pixels have room for whole
 // vectors (`padded`), these are written, zeros in the rest.
 // Strides count units, or float32 elements where sums stay such.
@@ -147,11 +147,12 @@ inline bool is_inside(const Source& from, int64_t y, int64_t x) {
   return y >= 0 && y < from.height && x >= 0 && x < from.width;
 }
 
-// All taps of a block: sums += convolution at `pixels`. Meanwhile the inputs of the next block,
-// whose pixels are at `next`, come into the second cache: listed pixels follow each other in no
-// pattern that the hardware could foresee.
+// All taps of a block: totals += convolution at `pixels`. Every row of taps is summed by itself,
+// because the rounding error of one long sum grows with its length. Meanwhile the inputs of the
+// next block, whose pixels are at `next`, come into the second cache: listed pixels follow each
+// other in no pattern that the hardware could foresee.
 template <class Math, class Vector, int kPixels, int kVectors>
-__attribute__((always_inline)) inline void multiply_taps(Vector (&sums)[kPixels][kVectors],
+__attribute__((always_inline)) inline void multiply_taps(Vector (&totals)[kPixels][kVectors],
                                                          const Source& from, const Filter& filter,
                                                          const float* weights,
                                                          const ListedPixel* const* pixels,
@@ -169,6 +170,7 @@ __attribute__((always_inline)) inline void multiply_taps(Vector (&sums)[kPixels]
   const bool has_lean = filter.lean < filter.used;
   int tap = 0;
   for (int64_t dy = -radius; dy <= radius; ++dy) {
+    Vector sums[kPixels][kVectors] = {};
     for (int64_t dx = -radius; dx <= radius; ++dx, ++tap) {
       const int64_t offset = dy * from.row + dx * from.pixel;
       const float* inputs[kPixels];
@@ -180,6 +182,11 @@ __attribute__((always_inline)) inline void multiply_taps(Vector (&sums)[kPixels]
       const bool lean = has_lean && (near >> tap & 1) == 0;
       multiply_tap<Math>(sums, inputs, weights, lean ? filter.lean : filter.used);
       weights += filter.inputs * kVectors * lanes<Vector>();
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) totals[p][v] += sums[p][v];
     }
   }
 }
@@ -198,21 +205,21 @@ __attribute__((noinline)) void convolve_block(const Source& from, const Filter& 
                                               const float* weights,
                                               const ListedPixel* const* pixels,
                                               const float* const* next, const Ends<kPixels>& to) {
-  Vector sums[kPixels][kVectors];
+  Vector totals[kPixels][kVectors];
 #pragma GCC unroll 8
   for (int p = 0; p < kPixels; ++p) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sums[p][v] = to.add ? load<Vector>(to.at[p] + v * lanes<Vector>()) : Vector{};
+      totals[p][v] = to.add ? load<Vector>(to.at[p] + v * lanes<Vector>()) : Vector{};
     }
   }
-  multiply_taps<Math>(sums, from, filter, weights, pixels, next);
+  multiply_taps<Math>(totals, from, filter, weights, pixels, next);
   const Vector least = to.relu ? Vector{} : Vector{} - __builtin_inff();
 #pragma GCC unroll 8
   for (int p = 0; p < kPixels; ++p) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      const Vector sum = sums[p][v] + load<Vector>(to.bias + v * lanes<Vector>());
+      const Vector sum = totals[p][v] + load<Vector>(to.bias + v * lanes<Vector>());
       float* at = to.at[p] + v * lanes<Vector>() / Store::kChannels;
       Store::store_units(at, least > sum ? least : sum);  // NaN stays
     }
