@@ -124,8 +124,13 @@ def open_board(experiment: Experiment, stage: str, step: int) -> Any:
 
 
 def keep_best(experiment: Experiment, module: StageModule, values: dict[str, float]) -> None:
-    """Write `<stage>-best.pt` if `values` beat what it holds, by PSNR or the mask's error."""
+    """Write `<stage>-best.pt` if `values` beat what it holds, by PSNR or the mask's error.
+
+    A head stage moves the coarse image alone: there the PSNR is that image's.
+    """
     measure, sign = ("val_mask_l1", -1) if module.stage.supervised_mask else ("val_psnr", 1)
+    if module.stage.step == "head":
+        measure = "val_psnr_coarse"
     path = experiment.best_path(module.stage.name)
     if path.is_file():
         best = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsesr.models import create_model, identity_init_
+from sparsesr.models import create_model, identity_init_, load_weights
 from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
 from sparsesr.train.recipe import (
     ROUTED,
@@ -21,6 +21,7 @@ from sparsesr.train.recipe import (
 )
 
 PARTS = ("base", "refine", "mask")
+HEAD = "upsampler"  # the part of a Base-Net that makes its feature map the coarse image
 
 # Options of the -mga form that the forms of the earlier stages do not have.
 _LATER_OPTIONS = {"dnet": ("patch_size", "k", "mask_channels"), "allnet": ("k", "mask_channels")}
@@ -85,9 +86,12 @@ def _check_losses(recipe: Recipe, stage: StageConfig, net: nn.Module) -> None:
 def frozen_modules(stage: StageConfig, net: Any) -> list[nn.Module]:
     """The sub-modules of `net` that `stage` leaves untouched.
 
-    A heavy stage trains encoder and heaviest sampler, a light one the lightest sampler in use and
-    the classifier.
+    A head stage trains the Base-Net's coarse head, a heavy one encoder and heaviest sampler, a
+    light one the lightest sampler in use and the classifier.
     """
+    if stage.step == "head":
+        trunk = [part for name, part in net.base.named_children() if name != HEAD]
+        return [*trunk, *(getattr(net, name) for name in PARTS[1:])]
     if not routes_pixels(net):
         names = frozen_parts(stage)
         if stage.step == "allnet" and selects_patches(net):  # an -mga form, all patches refined
@@ -126,11 +130,11 @@ def initialise(net: nn.Module, config: InitConfig) -> None:
                     layer.bias.zero_()
 
 
-def load_parts(net: nn.Module, state: dict[str, Any], source: str) -> None:
+def load_parts(net: nn.Module, state: dict[str, Any], source: str, head: bool = True) -> None:
     """Copy the parts (base, refine, mask) that `state` and `net` share; all of a net without parts.
 
     A part must be complete: missing, additional or differently shaped tensors raise RecipeError.
-    Parts that `state` does not have keep their weights.
+    Parts that `state` does not have keep their weights, and without `head` the coarse head does.
     """
     if not any(isinstance(getattr(net, name, None), nn.Module) for name in PARTS):
         _load_strictly(net, state, source)
@@ -145,10 +149,41 @@ def load_parts(net: nn.Module, state: dict[str, Any], source: str) -> None:
         }
         if not isinstance(part, nn.Module) or not own:
             continue
+        if name == "base" and not head:
+            own = {key: value for key, value in own.items() if not _of_head(key)}
+            own |= {key: value for key, value in part.state_dict().items() if _of_head(key)}
         _load_strictly(part, own, source)
         loaded.append(name)
     if "base" not in loaded:
         raise RecipeError(f"{source}: expected weights of base (keys base.*), found none")
+
+
+def _of_head(key: str) -> bool:
+    return key.startswith(f"{HEAD}.")
+
+
+def same_head(net: Any, model: str | None) -> bool:
+    """Whether the coarse head of `net` is the kind that weights of `model` hold (None: unknown)."""
+    return model is None or model.endswith("-light") == net.model_name.endswith("-light")
+
+
+def start_light_head(net: Any) -> None:
+    """Let the coarse image of a light form be the bilinearly enlarged input, in place.
+
+    The head adds to that image: with its only convolution at zero nothing is added, and its
+    gradient is not zero. Other forms keep their start.
+    """
+    if net.model_name.endswith("-light"):
+        for value in net.base.get_submodule(HEAD).parameters():
+            nn.init.zeros_(value)
+
+
+def model_of(path: str | Path) -> str | None:
+    """Name of the model that a weights file says it is of; None where it says nothing."""
+    try:
+        return str(load_weights(path)[0]["model"])
+    except ValueError:
+        return None
 
 
 def _load_strictly(net: nn.Module, state: dict[str, Any], source: str) -> None:

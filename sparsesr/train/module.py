@@ -81,6 +81,8 @@ class StageModule(pl.LightningModule):
             terms = self.blended_terms(lr, hr)
         elif self.stage.step == WHOLE:
             terms = self.whole_terms(lr, hr)
+        elif self.stage.step == "head":
+            terms = {"coarse": l1(self.net.coarse_and_feature(lr)[0], hr)}
         else:
             terms = self.image_terms(lr, hr)
         weights = dataclasses.asdict(self.stage.loss)

@@ -9,9 +9,11 @@ from typing import Any
 from sparsesr.models import is_model
 
 STAGES = ("dnet", "allnet", "e2e", "mask")  # of an MGA form
+HEADED = ("dnet", "allnet", "e2e", "head", "mask")  # of one with a light coarse head
 ROUTED = ("heavy", "light")  # of a PCSR form
 WHOLE = "whole"  # of any other network: all of it, in one step
 _FAMILY_SUFFIX = "-mga"
+_LIGHT_SUFFIX = "-light"
 _ROUTED_SUFFIX = "-pcsr"
 
 
@@ -92,7 +94,7 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the l1 terms: `sr`, `coarse` (dnet, allnet, e2e), `mask` (mask).
+    """Weights of the l1 terms: `sr`, `coarse` (dnet, allnet, e2e, alone in head), `mask` (mask).
 
     A mask stage has either `mask`, or, with `mask: 0` and `sr`, the SR loss in its place: the
     paper's "w/o S". As in e2e, what the loss sees is then coarse + m (refined - coarse) on the
@@ -172,17 +174,16 @@ class OptimizerConfig:
 class StageConfig:
     """One step of the training.
 
-    `name`: dnet, allnet or mask (or e2e, all parts of an MGA form at once; heavy or light for a
-    PCSR form, whole for any other network), or one of these with a suffix for another round of the
-    same step (allnet-2). `ema`: decay of the
+    `name`: dnet, allnet or mask (or e2e, all parts of an MGA form at once; head, the light coarse
+    head alone of a form that has one; heavy or light for a PCSR form, whole for any other network),
+    or one of these with a suffix for another round of the same step (allnet-2). `ema`: decay of the
     weight average that is evaluated and handed on, 0 for none. `val_every`, `checkpoint_every`,
     `log_every`: in steps, 0 for never (a stage is always evaluated and saved at its end). `batch`,
     `lr_crop`: override those of `data`. `accumulate`: parts that a device does its share of a batch
     in, to save memory. `budget`: share of the patches refined where the SR loss is to reach the
-    mask. `freeze`: sub-modules that keep their weights (mask always
-    freezes base and refine). `masks`: of networks with sparse masks. `samplers`: of a PCSR form,
-    how many of its heaviest samplers a light stage uses; it trains the lightest of them and the
-    classifier.
+    mask. `freeze`: sub-modules that keep their weights (mask always freezes base and refine, head
+    all but the head). `masks`: of networks with sparse masks. `samplers`: of a PCSR form, how many
+    of its heaviest samplers a light stage uses; it trains the lightest of them and the classifier.
     """
 
     name: str
@@ -202,10 +203,10 @@ class StageConfig:
     budget: float = 0.25
 
     def __post_init__(self) -> None:
-        known = ", ".join((*STAGES, *ROUTED, WHOLE))
+        known = (*HEADED, *ROUTED, WHOLE)
         _require(
-            self.step in (*STAGES, *ROUTED, WHOLE) and not self.name.endswith("-"),
-            f"name: expected one of {known}, or one of them with a suffix (allnet-2), "
+            self.step in known and not self.name.endswith("-"),
+            f"name: expected one of {', '.join(known)}, or one of them with a suffix (allnet-2), "
             f"got {self.name!r}",
         )
         _require(self.iterations >= 1, f"iterations: expected >= 1, got {self.iterations}")
@@ -236,7 +237,7 @@ class StageConfig:
 
     @property
     def step(self) -> str:
-        """Which step the stage is a round of: dnet, allnet, e2e, mask, heavy, light or whole."""
+        """Which step the stage is a round of: one of `HEADED`, `ROUTED` or whole."""
         return step_of(self.name)
 
     @property
@@ -250,8 +251,9 @@ class Recipe:
     """A whole training: data, model and the stages in their order.
 
     `model`: name without scale: an MGA form (fsrcnn-mga) in the stages dnet, allnet and mask (or
-    e2e alone), a PCSR form (fsrcnn-pcsr) in heavy and light, any other network (smsr) in stages
-    named whole; `model_options`: passed to `create_model`.
+    e2e alone), one with a light coarse head (fsrcnn-mga-light) in the same and head, a PCSR form
+    (fsrcnn-pcsr) in heavy and light, any other network (smsr) in stages named whole;
+    `model_options`: passed to `create_model`.
     `threads`: CPU threads of torch, 0 leaves torch's choice. `device`: "cpu", "cuda" or "auto".
     `precision`: "float32", "bfloat16" or "float16" (autocast; float16 on a GPU only), or "auto":
     bfloat16 on GPUs that have it (Ampere and later), else float32.
@@ -308,22 +310,24 @@ class Recipe:
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps that train a model of this kind, in their order."""
-        if self.model.endswith(_FAMILY_SUFFIX):
-            return STAGES
+        if self.model.removesuffix(_LIGHT_SUFFIX).endswith(_FAMILY_SUFFIX):
+            return HEADED if self.model.endswith(_LIGHT_SUFFIX) else STAGES
         return ROUTED if self.model.endswith(_ROUTED_SUFFIX) else (WHOLE,)
 
     @property
     def family(self) -> str:
-        """Model name without its form: "fsrcnn" of "fsrcnn-mga"."""
-        return self.model.removesuffix(_FAMILY_SUFFIX)
+        """Model name without its form: "fsrcnn" of "fsrcnn-mga" and of "fsrcnn-mga-light"."""
+        return self.model.removesuffix(_LIGHT_SUFFIX).removesuffix(_FAMILY_SUFFIX)
 
     def stage_model(self, stage: str) -> str:
         """Name of the model that `stage` trains.
 
-        Where a family has no -dnet and -allnet forms, these stages train the -mga form.
+        Where a family has no -dnet and -allnet forms, these stages train the -mga form. A D-Net
+        shows no coarse image: it has no light form.
         """
         step = step_of(stage)
-        form = f"{self.family}-{step}"
+        light = _LIGHT_SUFFIX if self.model.endswith(_LIGHT_SUFFIX) and step == "allnet" else ""
+        form = f"{self.family}-{step}{light}"
         return form if step in ("dnet", "allnet") and is_model(form) else self.model
 
     def first_step(self, stage: str) -> int:

@@ -23,10 +23,14 @@ from sparsesr.train import processes
 from sparsesr.train.experiment import Experiment, ExperimentError, held
 from sparsesr.train.initial import (
     check_models,
+    frozen_parts,
     initialise,
     load_parts,
     make_net,
+    model_of,
     read_weights,
+    same_head,
+    start_light_head,
 )
 from sparsesr.train.loading import (
     ProcessBatches,
@@ -270,9 +274,10 @@ def _initial_net(experiment: Experiment, stage: StageConfig) -> Any:
     before = names.index(stage.name) - 1
     if before >= 0 and experiment.finished(names[before]):
         path = experiment.weights_path(names[before])
-        load_parts(net, torch.load(path, map_location="cpu", weights_only=True), str(path))
+        _start_from(net, stage, read_weights(path), recipe.stage_model(names[before]), str(path))
     elif recipe.init.weights is not None:
-        load_parts(net, read_weights(recipe.init.weights), recipe.init.weights)
+        given = recipe.init.weights
+        _start_from(net, stage, read_weights(given), model_of(given), given)
     elif before >= 0:
         raise ExperimentError(
             f"stage {stage.name} starts from the weights of {names[before]}, which is not finished "
@@ -284,6 +289,24 @@ def _initial_net(experiment: Experiment, stage: StageConfig) -> Any:
         # Alike weights, but random draws while training (of masks) of each process's own.
         torch.manual_seed(recipe.seed + names.index(stage.name) + (processes.rank() << 32))
     return net
+
+
+def _start_from(
+    net: Any, stage: StageConfig, state: dict[str, Any], model: str | None, source: str
+) -> None:
+    """The weights of `model`; a coarse head of another kind than its own starts afresh.
+
+    Raises RecipeError where `stage` would freeze such a head.
+    """
+    head = same_head(net, model)
+    if not head:
+        if "base" in frozen_parts(stage):
+            raise RecipeError(
+                f"stages.{stage.name}: it leaves the coarse head of {net.model_name} as it is, and "
+                f"{source} ({model}) has none of its kind; train it before, in a stage named head"
+            )
+        start_light_head(net)
+    load_parts(net, state, source, head)
 
 
 def _write_final(

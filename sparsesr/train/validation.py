@@ -40,7 +40,7 @@ class ValidationSet:
 def validate(net: Any, images: ValidationSet, step: str) -> dict[str, float]:
     """Y-PSNR in dB (border = scale) of SR and coarse image; some steps add measures of their own.
 
-    `val_psnr`: the step's output (all patches for dnet and allnet, `images.k` for mask and e2e);
+    `val_psnr`: the step's output (`images.k` patches for mask and e2e, all of them before);
     `val_psnr_coarse`: the Base-Net's (not in whole). `val_mask_l1`: mean|M - T|, each image its own
     batch. `val_sparsity`: of networks with sparse masks, as SMSR defines it. `val_heavy`: share of
     heavy pixels, of networks that route pixels (k = 0; all of them in a heavy stage).
