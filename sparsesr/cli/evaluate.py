@@ -1,4 +1,4 @@
-"""``sparsesr evaluate``: PSNR and SSIM on data sets, sweeps over k, masks beside the truth."""
+"""``sparsesr evaluate``: PSNR and SSIM on data sets, sweeps over k, masks, seams of patches."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from sparsesr.cli._common import (
 from sparsesr.cli._data_sets import check_data, check_outputs, progress_bar
 from sparsesr.cli._mask_error import compare_sets, show_mask_error
 from sparsesr.cli._quality_table import show_quality
+from sparsesr.cli._seams import measure_sets, show_seams
 from sparsesr.cli._sweep import show_sweep, sweep_sets
 
 _MASK_FOLDER = Path("sparsesr-mask-error")
@@ -113,6 +114,12 @@ def evaluate(
         Path | None,
         typer.Option("-o", "--output", help=f"--mask-error: folder, default {_MASK_FOLDER}."),
     ] = None,
+    seams: Annotated[
+        bool, typer.Option("--seams", help="Quality along the borders of refined patches.")
+    ] = False,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="--seams: average coarse pixels that touch a border.")
+    ] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -121,18 +128,21 @@ def evaluate(
 
     With several --data, --json prints a list. --sweep draws PSNR against multiply-adds and time,
     with the dense network of the family and the break-even; --mask-error shows the mask beside its
-    ground truth and how little refining changes.
+    ground truth and how little refining changes; --seams compares the pixels along the borders of
+    refined patches with the rest.
     """
-    if sweep is not None and mask_error:
-        raise CommandError("--sweep and --mask-error exclude each other; run them one by one")
+    forms = {"--sweep": sweep is not None, "--mask-error": mask_error, "--seams": seams}
+    _check_form(forms)
     _refuse("--sweep", sweep is not None, {"--figure": figure, "--dense": dense})
     _refuse("--mask-error", mask_error, {"--output": output})
+    _refuse("--seams", seams, {"--smooth": smooth or None})
     if budget is not None and k != "paper":
         raise CommandError(f"--k {k} and --budget {budget} exclude each other; give one of them")
     if (sweep is not None or mask_error) and (k != "paper" or budget is not None):
         raise CommandError("--sweep and --mask-error choose k themselves; drop --k and --budget")
-    if sweep is not None and mask != "predicted":
-        raise CommandError("--sweep measures the mask that the network predicts; drop --mask")
+    if (sweep is not None or seams) and mask != "predicted":
+        form = "--seams" if seams else "--sweep"
+        raise CommandError(f"{form} measures the mask that the network predicts; drop --mask")
     check_backend(backend)
     check_device(device)
     if csv is not None:
@@ -152,6 +162,11 @@ def evaluate(
         options = {**common, **quality, **timing}
         documents = sweep_sets(net, factor, data, sweep, dense, figure, overwrite, quiet, options)
         show = show_sweep
+    elif seams:
+        del quality["refine"]
+        options = {**common, **quality, "smooth": smooth, **_choice(net, k, budget)}
+        documents = measure_sets(net, factor, data, quiet, options)
+        show = show_seams
     else:
         options = {**common, **quality, "mask": mask, **_choice(net, k, budget)}
         documents = _evaluate_sets(net, factor, data, quiet, options)
@@ -164,6 +179,13 @@ def evaluate(
     else:
         for document in documents:
             show(document)
+
+
+def _check_form(forms: dict[str, bool]) -> None:
+    """One form of the command at a time."""
+    asked = [name for name, given in forms.items() if given]
+    if len(asked) > 1:
+        raise CommandError(f"{' and '.join(asked)} exclude each other; run them one by one")
 
 
 def _refuse(form: str, asked: bool, options: dict[str, Any]) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 
 from sparsesr.io import atomic_output
 
-_DOCUMENT = ("model", "scale", "convention", "dataset", "hr_mod", "order", "mask", "refine")
+_DOCUMENT = (
+    "model",
+    "scale",
+    "convention",
+    "dataset",
+    "hr_mod",
+    "order",
+    "mask",
+    "refine",
+    "smooth",
+)
 _POINT = ("value", "k", "budget")
 _LEAD = (*_DOCUMENT, *_POINT, "image")  # the first columns, where they are there
 MEAN = "mean"  # in place of an image's name
@@ -18,7 +28,7 @@ MEAN = "mean"  # in place of an image's name
 def write_csv(
     path: str | Path, documents: Iterable[dict[str, Any]], overwrite: bool = False
 ) -> None:
-    """Write what ``evaluate``, ``sweep`` or ``mask_error_document`` returned, whole or not at all.
+    """Write what ``evaluate``, ``sweep`` and the like returned, whole or not at all.
 
     A row for each image and one called "mean", for each data set and value of k. Columns: model,
     scale, convention, dataset, options that are not the default, the value of a sweep, k or budget,

@@ -118,12 +118,29 @@ def test_mask_error(run: Run, words: tuple) -> None:
     assert len(list(Path("m").iterdir())) == 3
 
 
+def test_seams(run: Run, words: tuple) -> None:
+    result = run(*words, "--seams", "-k", 9, "--csv", "s.csv", "--json")
+    assert result.code == 0, result.err
+    document = result.json()
+    assert (document["k"], document["smooth"]) == (9, False)
+    assert all(image["seam_psnr"] > 0 for image in document["images"])
+    assert Path("s.csv").read_text().count("\n") == 1 + 3
+    smooth = run(*words, "--seams", "--smooth", "-k", 9, "--json").json()
+    assert smooth["mean"]["seam_psnr"] != document["mean"]["seam_psnr"]
+    table = run(*words, "--seams", "-k", 0)
+    assert "band dB" in table.out
+    smoothed = run(*words, "--seams", "--smooth", "--budget", 0.1).out
+    assert "borders smoothed" in smoothed
+
+
 def test_networks_without_k_or_mask(run: Run, weights: dict[str, Path], sets: list[Path]) -> None:
     dense = ("evaluate", "-m", weights["fsrcnn-dnet-x2"], "-d", sets[0])
     swept = run(*dense, "--sweep", "default")
     assert (swept.code, "fsrcnn-dnet has no k to sweep" in swept.err) == (2, True)
     masked = run(*dense, "--mask-error")
     assert (masked.code, "fsrcnn-dnet has no mask" in masked.err) == (2, True)
+    seams = run(*dense, "--seams")
+    assert (seams.code, "fsrcnn-dnet has no patches" in seams.err) == (2, True)
     assert not list(Path.cwd().iterdir())
 
 
@@ -148,6 +165,10 @@ def test_sweep_of_exponents(run: Run, sets: list[Path], tmp_path: Path) -> None:
         (("--sweep", "0", "--mask-error"), "exclude each other"),
         (("--figure", "f.png"), "--figure: only with --sweep"),
         (("-o", "x"), "--output: only with --mask-error"),
+        (("--smooth",), "--smooth: only with --seams"),
+        (("--sweep", "0", "--seams"), "--sweep and --seams exclude each other"),
+        (("--seams", "--mask", "oracle"), "--seams measures the mask that the network predicts"),
+        (("--seams", "--convention", "pcsr"), "expected convention y or rgb"),
         (("-d", "nowhere"), "nowhere"),
     ],
 )
