@@ -19,6 +19,7 @@ from _protocol import Timing
 
 import sparsesr
 import sparsesr.ops._native
+from sparsesr.inference.machine import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -90,7 +91,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
     """Machine, versions and commit: what a figure means nothing without."""
     return {
         **(_gpu_facts() if device.type == "cuda" else {}),
-        "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -111,15 +112,6 @@ def _gpu_facts() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "triton": importlib.metadata.version("triton") if triton else None,
     }
-
-
-def _cpu_name() -> str:
-    try:
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if "model name" in line]
-    return names[0] if names else platform.machine()
 
 
 def _commit() -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DONE, SOME_FAILED, USAGE, MISSING = 0, 1, 2, 3
+INTERRUPTED = 130  # by Ctrl-C, as shells have it
 
 DEFAULT_MODEL = "fsrcnn-mga"
 DEFAULT_SCALE = 4
@@ -42,9 +43,9 @@ KOption = Annotated[
     ),
 ]
 BudgetOption = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        "--budget", help="The same as a fraction, 0 to 1. PCSR: of the pixels, heavy ones."
+        "--budget", help="The same as a share, 15% or 0.15. PCSR: of the pixels, heavy ones."
     ),
 ]
 BackendOption = Annotated[
@@ -150,7 +151,7 @@ def check_device(name: str | None) -> None:
         raise CommandError(f"device {name!r} is not there: torch sees no such CUDA GPU", MISSING)
 
 
-def parse_k(k: str | None, budget: float | None, net: Any = None) -> dict[str, Any]:
+def parse_k(k: str | None, budget: str | None, net: Any = None) -> dict[str, Any]:
     """``--k`` and ``--budget`` as keyword arguments of a network.
 
     "all" is a k beyond any image; for a ``net`` that routes pixels, a budget of all of them, and k
@@ -161,9 +162,7 @@ def parse_k(k: str | None, budget: float | None, net: Any = None) -> dict[str, A
     if k is not None and budget is not None:
         raise CommandError(f"--k {k} and --budget {budget} exclude each other; give one of them")
     if budget is not None:
-        if not 0 <= budget <= 1:
-            raise CommandError(f"--budget {budget}: expected a fraction from 0 to 1")
-        return {"budget": budget}
+        return {"budget": _share(budget)}
     if k is None:
         return {}
     if isinstance(net, PixelRouter):
@@ -177,6 +176,17 @@ def parse_k(k: str | None, budget: float | None, net: Any = None) -> dict[str, A
     if number < 0:
         raise CommandError(f"--k {k}: expected 0 or more patches; 0 refines nothing")
     return {"k": number}
+
+
+def _share(budget: str) -> float:
+    percent = budget.endswith("%")
+    try:
+        share = float(budget.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise CommandError(f"--budget {budget}: expected a share such as 15% or 0.15, at most all")
+    return share
 
 
 def _exponent(k: str) -> float:

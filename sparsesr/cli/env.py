@@ -41,6 +41,7 @@ def environment() -> dict[str, Any]:
     import torch
 
     import sparsesr
+    from sparsesr.inference.machine import cpu_name
 
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
@@ -49,7 +50,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "torch": torch.__version__,
         "cpu": {
-            "name": _cpu_name(),
+            "name": cpu_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "capability": torch.backends.cpu.get_cpu_capability(),
@@ -71,17 +72,6 @@ def environment() -> dict[str, Any]:
         "weights": sorted(sparsesr.models.shipped_weights()),
         "packages": {extra: {n: _version(n) for n in names} for extra, names in _EXTRAS.items()},
     }
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _native() -> dict[str, Any]:

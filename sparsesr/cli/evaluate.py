@@ -195,10 +195,9 @@ def _refuse(form: str, asked: bool, options: dict[str, Any]) -> None:
         raise CommandError(f"{' and '.join(given)}: only with {form}")
 
 
-def _choice(net: Any, k: str, budget: float | None) -> dict[str, Any]:
+def _choice(net: Any, k: str, budget: str | None) -> dict[str, Any]:
     if budget is not None:
-        parse_k(None, budget)
-        return {"budget": budget}
+        return parse_k(None, budget)
     words = ("paper", "all", "adaptive")
     return {"k": k if k in words else parse_k(k, None, net)["k"]}
 

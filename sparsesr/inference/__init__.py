@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsesr.inference.choices import PAPER_K
+from sparsesr.inference.choices import PAPER_K, QUALITY
 from sparsesr.inference.evaluation import evaluate
 from sparsesr.inference.pictures import upscale_picture
 from sparsesr.inference.profiling import profile
@@ -12,6 +12,7 @@ from sparsesr.inference.upscaler import Upscaler
 
 __all__ = [
     "PAPER_K",
+    "QUALITY",
     "Rival",
     "Upscaler",
     "evaluate",

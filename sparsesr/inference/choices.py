@@ -13,6 +13,9 @@ from sparsesr.nn import check_routing, routes_pixels, selects_patches
 PAPER_K = {"set5": 240, "set14": 240, "b100": 240, "bsd100": 240, "bsds100": 240}
 PAPER_K_ELSEWHERE = 1000
 
+# Shares of the patches or pixels that words stand for.
+QUALITY = {"draft": 0.10, "balanced": 0.25, "full": 1.0}
+
 ALL = 2**31 - 1  # models clamp k to the number of patches
 
 

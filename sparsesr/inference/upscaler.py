@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast
@@ -16,9 +17,11 @@ from sparsesr.io import to_array, to_tensor
 from sparsesr.metrics import FULL_RANGE_LUMA
 from sparsesr.nn import check_k_budget, check_routing, routes_pixels, selects_patches
 
+from .machine import synchronise
 from .symmetry import SYMMETRIES, mean_over_symmetries
 from .tiled import Tiler
 from .tiling import SMALLEST, Progress
+from .time_budget import Pick, TimeBudget
 
 log = logging.getLogger("sparsesr")
 
@@ -56,11 +59,18 @@ class Upscaler:
             net as it is. What a half precision makes NaN or infinite is computed in float32.
         tta: the mean over the eight symmetries of the square, for eight times the work.
         progress: called as ``progress(done, all)`` after every tile. May be set later.
+        time_budget: seconds that a call of the network may take; as much is refined as that
+            allows (``TimeBudget``). Not together with ``k`` or ``budget``.
+
+    Attributes:
+        clock: the ``TimeBudget``, None without one.
+        picked: what it chose for the last call, and how long that took.
 
     Raises:
         TypeError: ``net`` is not a Module.
-        ValueError: another ``tile`` or ``precision``, a negative number of patches, ``k`` with
-            ``budget``, either of them for a network that chooses neither patches nor pixels.
+        ValueError: another ``tile`` or ``precision``, a negative number of patches, two of ``k``,
+            ``budget`` and ``time_budget``, one of them for a network that chooses neither patches
+            nor pixels; in calls, a ``time_budget`` shorter than the coarse image takes.
 
     Example:
         >>> import numpy as np, sparsesr
@@ -81,6 +91,7 @@ class Upscaler:
         precision: str = "auto",
         tta: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        time_budget: float | None = None,
     ) -> None:
         if not isinstance(net, nn.Module):
             raise TypeError(f"Upscaler: expected a Module, got {type(net).__name__}")
@@ -90,6 +101,11 @@ class Upscaler:
             )
         self.tile = check_tile(tile)
         check_choice(net, k, budget)
+        if time_budget is not None and (k is not None or budget is not None):
+            raise ValueError(
+                f"Upscaler: expected one of k, budget and time_budget, got k={k}, budget={budget}, "
+                f"time_budget={time_budget}"
+            )
         if scale is not None and scale != getattr(net, "scale", scale) and not routes_pixels(net):
             raise ValueError(f"Upscaler: the network is for x{net.scale}, got scale={scale:g}")
         self.net = net.eval() if device is None else net.eval().to(device)
@@ -112,6 +128,8 @@ class Upscaler:
             torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         )
         self.net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.clock = None if time_budget is None else TimeBudget(self, time_budget)
+        self.picked: Pick | None = None
 
     def __call__(self, image: Image) -> Image:
         """Upscale one image (or a batch, if it is a tensor of one).
@@ -149,12 +167,15 @@ class Upscaler:
         Args:
             lr: [B, 3, H, W] floating in [0, 1], any device.
             **options: what the network's forward takes (``return_details=True``, ``order``, ...);
-                ``k``, ``budget`` and ``scale`` default to those given to the constructor.
+                ``k``, ``budget`` and ``scale`` default to those given to the constructor, or to
+                what its ``time_budget`` allows.
 
         Returns:
             What the network returns, on its device.
         """
         if not options.keys() & {"k", "budget", "adaptive"}:
+            if self.clock is not None:
+                return self._run_timed(self.clock, lr, options)
             options.update(choice_options(self.k, self.budget))
         if self.scale is not None and routes_pixels(self.net) and not options.keys() & _SIZES:
             options["scale"] = self.scale
@@ -165,6 +186,16 @@ class Upscaler:
                 del out
                 out = self._enlarge(self._float_net(), lr, torch.float32, options)
             return out
+
+    def _run_timed(self, clock: TimeBudget, lr: Tensor, options: dict[str, Any]) -> Any:
+        """``run`` with what the time allows."""
+        self.picked = clock.pick(lr)
+        synchronise(self.device)
+        start = time.perf_counter()
+        out = self.run(lr, **options, **self.picked.options)
+        synchronise(self.device)
+        clock.took(self.picked, lr, time.perf_counter() - start)
+        return out
 
     def _enlarge(
         self, net: nn.Module, lr: Tensor, dtype: torch.dtype, options: dict[str, Any]

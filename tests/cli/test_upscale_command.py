@@ -166,7 +166,7 @@ def test_tiles_precision_and_symmetries(
         (["--k", 3, "--budget", 0.5], 2, "--k 3 and --budget 0.5 exclude each other"),
         (["--k", -3], 2, "--k -3: expected 0 or more patches"),
         (["--k", "many"], 2, "--k many: expected a number of patches or 'all'"),
-        (["--budget", 1.5], 2, "--budget 1.5: expected a fraction from 0 to 1"),
+        (["--budget", 1.5], 2, "--budget 1.5: expected a share such as 15% or 0.15"),
         (["--scale", 4], 2, "is for scale 2, got scale=4"),
         (["--format", "gif"], 2, "--format gif: expected one of same, png"),
         (["--tile", 8], 2, "expected tile 'auto', 0 (the image whole) or the side of a tile"),
@@ -215,7 +215,10 @@ def test_wrong_targets(run: Callable, weights: dict, photos: Path) -> None:
         ([photos], "-o is needed for a folder"),
         ([photos, "-o", photos / "all.png"], "is one file, but there are 3 inputs"),
         ([photos, "-o", photos / "notes.txt"], "notes.txt is a file, but no image"),
-        ([photos / "a.png", "-o", photos / "c.png", "-f", "jpg"], "drop --format jpg"),
+        (
+            [photos / "a.png", "-o", photos / "c.png", "-f", "jpg"],
+            "its own name and format; drop --format jpg",
+        ),
     ):
         result = run("upscale", *words, "-m", model)
         assert result.code == 2

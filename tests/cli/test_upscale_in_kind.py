@@ -172,7 +172,7 @@ def test_quality(run: Callable, folder: Path, tmp_path: Path) -> None:
     sizes = []
     for quality in (20, 95):
         out = tmp_path / f"{quality}.jpg"
-        words = ("upscale", folder / "rgb_jpg.jpg", "-o", out, *MODEL, "--quality", quality)
+        words = ("upscale", folder / "rgb_jpg.jpg", "-o", out, *MODEL, "--jpeg-quality", quality)
         assert run(*words).code == 0
         sizes.append(out.stat().st_size)
     assert sizes[0] < sizes[1]
@@ -181,7 +181,7 @@ def test_quality(run: Callable, folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--quality", 0], "--quality 0: expected a number from 1 to 100"),
+        (["--jpeg-quality", 0], "--jpeg-quality 0: expected a number from 1 to 100"),
         (["--skip-existing", "--overwrite"], "--skip-existing and --overwrite exclude each other"),
     ],
 )

@@ -1,0 +1,227 @@
+"""One file of ``sparsesr upscale``: read, enlarge, write, and what to say about it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sparsesr.cli._common import load_for_scale
+from sparsesr.cli._upscale_jobs import Job
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from sparsesr.inference import Upscaler
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How files are enlarged; whoever has these can make the upscaler (and another process can).
+
+    Attributes:
+        model, scale: as ``load_for_scale`` takes them.
+        choice: ``k``, ``budget`` or ``time_budget`` (seconds), or none of them.
+        jpeg_quality: 1 to 100, of JPEG and WebP.
+    """
+
+    model: str | None
+    scale: float | None
+    choice: dict[str, Any]
+    tile: str = "auto"
+    precision: str = "auto"
+    tta: bool = False
+    backend: str | None = None
+    device: str | None = None
+    overwrite: bool = False
+    jpeg_quality: int = 95
+
+
+def upscaler_of(settings: Settings, net: Any = None, scale: float | None = None) -> Upscaler:
+    """The upscaler for these settings; the network and its scale if they are known already."""
+    from sparsesr.inference import Upscaler
+
+    if net is None:
+        net, _, scale = load_for_scale(settings.model, settings.scale)
+    return Upscaler(
+        net,
+        settings.tile,
+        settings.backend,
+        device=settings.device,
+        scale=scale,
+        precision=settings.precision,
+        tta=settings.tta,
+        **settings.choice,
+    )
+
+
+def attempt(upscaler: Upscaler, job: Job, settings: Settings) -> Row:
+    """Do a job; the row of the JSON document, with what went wrong if something did."""
+    row: Row = {"input": str(job.source), "output": str(job.output)}
+    if job.problem is not None:
+        return row | {"ok": False, "output": None, "error": job.problem}
+    if job.skip:
+        return row | {"ok": True, "skipped": True}
+    try:
+        return row | {"ok": True, **_do(upscaler, job, settings)}
+    except (OSError, ValueError, RuntimeError) as error:
+        return row | {"ok": False, "output": None, "error": str(error)}
+
+
+def _do(upscaler: Upscaler, job: Job, settings: Settings) -> Row:
+    from sparsesr.inference.pictures import lr_tensor, with_result
+    from sparsesr.io import read_picture, write_picture
+
+    told: list[str] = []
+    with _collected(told):
+        image = read_picture(job.source)
+    hr = None if job.hr is None else read_picture(job.hr)
+    lr = lr_tensor(image)
+    details = _shows_choices(upscaler.net) or job.mask is not None
+    start = time.perf_counter()
+    out: Any = upscaler.run(lr, **({"return_details": True} if details else {}))
+    sr = out.sr if details else out
+    picked = upscaler.picked
+    result = with_result(upscaler, image, sr)
+    seconds = time.perf_counter() - start
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    with _collected(told):
+        write_picture(job.output, result, settings.overwrite, settings.jpeg_quality)
+    row: Row = {
+        "lr_size": list(image.colour.shape[:2]),
+        "sr_size": list(result.colour.shape[:2]),
+        "seconds": seconds,
+    }
+    if picked is not None:
+        times = {"asked": picked.asked, "expected": picked.expected, "took": picked.took}
+        row["time_budget"] = times
+    choices, mask = _choices(upscaler, row["lr_size"], out, details, job.mask is not None)
+    row |= choices
+    return row | _pictures(upscaler, job, settings, mask, (lr, sr, hr)) | _warned(told)
+
+
+def _warned(told: list[str]) -> Row:
+    return {"warnings": told} if told else {}
+
+
+@contextmanager
+def _collected(texts: list[str]) -> Iterator[None]:
+    """Add what is warned of inside, each with the name of its file, to ``texts``."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    texts += [str(warning.message) for warning in caught]
+
+
+def _shows_choices(net: Any) -> bool:
+    """Whether only the details of a call tell how much was computed."""
+    from sparsesr.nn import has_sparse_masks, routes_pixels
+
+    return has_sparse_masks(net) or routes_pixels(net)
+
+
+def _choices(
+    upscaler: Upscaler, lr_size: list[int], out: Any, details: bool, draw: bool
+) -> tuple[Row, np.ndarray | None]:
+    """How much was computed and, if asked for, a picture of where."""
+    from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
+
+    if has_sparse_masks(upscaler.net):
+        return {"sparsity": float(out.sparsity()[0])}, _pixel_masks(out) if draw else None
+    if routes_pixels(upscaler.net):
+        return {"heavy_fraction": float(out.heavy_fraction()[0])}, _classes(out) if draw else None
+    if selects_patches(upscaler.net):
+        return _patches(upscaler, lr_size, out if details else None)
+    return {}, None
+
+
+def _patches(
+    upscaler: Upscaler, lr_size: list[int], out: Any | None
+) -> tuple[Row, np.ndarray | None]:
+    """How many patches were refined and, from the details ``out``, which."""
+    from sparsesr.inference.upscaler import round_to_array
+    from sparsesr.ops import patch_grid
+    from sparsesr.viz import mask_overlay
+
+    net: Any = upscaler.net
+    grid = patch_grid(lr_size[0], lr_size[1], net.patch_size)
+    picked = {"k": upscaler.k, "budget": upscaler.budget}
+    if upscaler.picked is not None:
+        picked = upscaler.picked.options
+    count = net.patch_count((lr_size[0], lr_size[1]), **picked)
+    row = {"k_used": count, "coverage": count / (grid[0] * grid[1])}
+    if out is None:
+        return row, None
+    index = out.index[0].cpu().numpy()
+    return row, mask_overlay(round_to_array(out.sr), index, grid, net.patch_size * net.scale)
+
+
+def _pixel_masks(out: Any) -> np.ndarray:
+    """What each sparse mask module computed."""
+    import numpy as np
+
+    from sparsesr.inference.upscaler import round_to_array
+    from sparsesr.viz import pixel_masks
+
+    return pixel_masks(
+        round_to_array(out.sr), np.stack([m.spatial[0, 0].cpu().numpy() for m in out.masks])
+    )
+
+
+def _classes(out: Any) -> np.ndarray:
+    """The pixels of each class but the lightest."""
+    import numpy as np
+
+    from sparsesr.inference.upscaler import round_to_array
+    from sparsesr.viz import pixel_masks
+
+    heavier = range(1, out.logits.shape[1])
+    masks = np.stack([(out.class_map[0] == j).cpu().numpy() for j in heavier])
+    return pixel_masks(round_to_array(out.sr), masks, "class ")
+
+
+def _pictures(
+    upscaler: Upscaler,
+    job: Job,
+    settings: Settings,
+    mask: np.ndarray | None,
+    images: tuple[Tensor, Tensor, Any],  # lr, sr, the HR picture or None
+) -> Row:
+    """Write the pictures that were asked for beside the result; their names."""
+    from sparsesr.io import write_image
+
+    row: Row = {}
+    if job.mask is not None and mask is not None:
+        write_image(job.mask, mask, settings.overwrite)
+        row["mask"] = str(job.mask)
+    return row
+
+
+def speed_of(row: Row) -> str:
+    """Output megapixels a second and the share that was computed."""
+    megapixels = row["sr_size"][0] * row["sr_size"][1] / 1e6
+    covered = f", {100 * row['coverage']:.0f} % refined" if "coverage" in row else ""
+    covered += f", {100 * row['sparsity']:.0f} % skipped" if "sparsity" in row else ""
+    covered += f", {100 * row['heavy_fraction']:.0f} % heavy" if "heavy_fraction" in row else ""
+    return f"{megapixels / row['seconds']:.1f} MP/s{covered}"
+
+
+def line_of(row: Row) -> str:
+    """What is printed about a file that was done or skipped."""
+    if row.get("skipped"):
+        return f"{row['input']}: {row['output']} is there, skipped"
+    height, width = row["sr_size"]
+    told = f"{row['seconds']:.2f} s, {speed_of(row)}"
+    if "time_budget" in row:
+        from sparsesr.inference.time_budget import in_words
+
+        times = row["time_budget"]
+        patches = f"chose {row['k_used']} patches, " if "k_used" in row else ""
+        told += f"; of {in_words(times['asked'])} {patches}took {in_words(times['took'])}"
+    return f"{row['input']} -> {row['output']} ({width}x{height}, {told})"

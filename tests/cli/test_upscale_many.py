@@ -1,0 +1,266 @@
+"""``sparsesr upscale`` on many files: trees, patterns, names, several processes, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparsesr.io import read_image, write_image
+
+FILES = 20
+
+
+@pytest.fixture
+def model(weights: dict) -> tuple[object, ...]:
+    return ("-m", weights["fsrcnn-mga-x2"])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Images at three depths, a hidden folder, a text file."""
+    root = tmp_path / "tree"
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "one/a.png", "one/two/b.bmp", "one/.thumbs/c.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(root / name, rng.integers(0, 256, (9, 8, 3), dtype=np.uint8))
+    (root / "one" / "notes.txt").write_text("no image")
+    return root
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_recursive_keeps_the_tree(run: Callable, model: tuple, tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("upscale", tree, "-o", out, *model).code == 0
+    assert files(out) == ["a_x2.png"]
+    result = run("upscale", tree, "-o", out, *model, "--recursive", "--skip-existing", "--json")
+    assert result.code == 0, result.err
+    assert files(out) == ["a_x2.png", "one/a_x2.png", "one/two/b_x2.bmp"]
+    document = result.json()
+    assert (document["done"], document["skipped"]) == (2, 1)
+
+
+def test_results_in_the_tree_are_no_inputs(run: Callable, model: tuple, tree: Path) -> None:
+    words = ("upscale", tree, "-o", tree / "out", *model, "-r", "--skip-existing", "--json")
+    assert run(*words).json()["done"] == 3
+    again = run(*words).json()
+    assert (again["done"], again["skipped"]) == (0, 3)
+
+
+def test_patterns(run: Callable, model: tuple, tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("upscale", tree / "**" / "*.bmp", tree / "?.*", "-o", out, *model)
+    assert result.code == 0, result.err
+    assert files(out) == ["a_x2.png", "b_x2.bmp"]
+    missing = run("upscale", tree / "*.tif", tree / "a.png", "-o", tmp_path / "two", *model)
+    assert missing.code == 1
+    assert "*.tif: matches no image" in missing.err
+    assert files(tmp_path / "two") == ["a_x2.png"]
+
+
+def test_a_name_with_brackets_is_no_pattern(
+    run: Callable, model: tuple, tree: Path, tmp_path: Path
+) -> None:
+    (tree / "a.png").rename(tree / "[a].png")
+    assert run("upscale", tree / "[a].png", "-o", tmp_path / "out", *model).code == 0
+    assert files(tmp_path / "out") == ["[a]_x2.png"]
+
+
+def test_templates(run: Callable, model: tuple, tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("upscale", tree, "-r", "-o", out, *model)
+    assert run(*words, "--template", "{model}/{stem}@{scale}.{ext}").code == 0
+    assert files(out) == [
+        "fsrcnn-mga-x2/a@2.png",
+        "one/fsrcnn-mga-x2/a@2.png",
+        "one/two/fsrcnn-mga-x2/b@2.bmp",
+    ]
+    assert run(*words, "--template", "big_{stem}.webp").code == 0
+    assert (out / "one" / "two" / "big_b.webp").is_file()
+    one = run("upscale", tree, "-r", "-o", tmp_path / "flat", *model, "--template", "same.png")
+    assert one.code == 0, one.err  # they lie in three folders
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--template", "{name}.png"], "unknown field {name}; expected {stem}, {scale}"),
+        (["--template", "{}.png"], "unknown field {}"),
+        (["--template", "{stem"], "expected '}' before end of string"),
+        (["--template", "../{stem}.png"], "names must stay in the output folder"),
+        (["--template", "/{stem}.png"], "names must stay in the output folder"),
+        (["--template", "{stem}"], "expected a name that ends with .{ext} or one of"),
+        (["-o", "x.png", "--template", "{stem}.png"], "drop --template {stem}.png"),
+        (["--quality", "best"], "--quality best: expected one of draft, balanced, full"),
+        (["--quality", "95"], "of JPEG and WebP is --jpeg-quality"),
+        (["--quality", "draft", "--k", 3], "--k 3 and --quality draft exclude each other"),
+        (["--time-budget", "fast"], "--time-budget fast: expected a time such as 200ms"),
+        (["--time-budget", "200"], "--time-budget 200: expected a time such as 200ms"),
+        (["--time-budget", "0s"], "expected a time budget above 0 seconds"),
+        (["--time-budget", "1s", "--budget", "5%"], "--budget 5% and --time-budget 1s exclude"),
+        (["--budget", "120%"], "--budget 120%: expected a share such as 15% or 0.15"),
+        (["--devices", "0,1", "--device", "cpu"], "--device cpu and --devices 0,1 exclude"),
+        (["--devices", "cpu,abacus"], "unknown device 'abacus'"),
+        (["--hr", "hr.png"], "--hr is what --compare compares with; add --compare"),
+    ],
+)
+def test_wrong_options(
+    run: Callable, model: tuple, tree: Path, tmp_path: Path, words: list, text: str
+) -> None:
+    words = words if "-o" in words else ["-o", tmp_path / "out", *words]
+    result = run("upscale", tree / "a.png", *model, *words)
+    assert result.code == 2
+    assert text in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_that_is_not_there(run: Callable, model: tuple, tree: Path) -> None:
+    result = run("upscale", tree / "a.png", *model, "--devices", "0,99")
+    assert result.code == 3
+    assert "torch sees no such CUDA GPU" in result.err
+
+
+@pytest.mark.parametrize(("quality", "count"), [("draft", 1), ("balanced", 2), ("full", 6)])
+def test_quality(
+    run: Callable, model: tuple, tree: Path, tmp_path: Path, quality: str, count: int
+) -> None:
+    words = ("upscale", tree / "a.png", "-o", tmp_path / "out", *model, "--quality", quality)
+    document = run(*words, "--json").json()
+    assert document["quality"] == quality
+    assert document["files"][0]["k_used"] == count
+
+
+def test_time_budget(
+    run: Callable,
+    model: tuple,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SPARSESR_CACHE", str(tmp_path / "cache"))
+    words = ("upscale", tree / "a.png", *model)
+    result = run(*words, "-o", tmp_path / "out", "--time-budget", "1min", "--json")
+    assert result.code == 0, result.err
+    assert "timing the network on 8x9 pixels, once for this size" in result.err
+    assert "; of 60 s chose 6 patches, took " in result.err
+    document = result.json()
+    assert document["time_budget"] == 60.0
+    (row,) = document["files"]
+    assert row["k_used"] == 6
+    assert 0 < row["time_budget"]["took"] < row["time_budget"]["asked"] == 60.0
+    short = run(*words, "-o", tmp_path / "two", "--time-budget", ".001ms")
+    assert short.code == 1
+    assert "expected a time budget of at least" in short.err
+    assert "timing the network" not in short.err
+    assert not (tmp_path / "two").exists()
+
+
+def test_several_processes(run: Callable, model: tuple, tree: Path, tmp_path: Path) -> None:
+    (tree / "broken.png").write_text("no image")
+    words = ("upscale", tree, "-r", *model, "--budget", "50%", "--json")
+    alone = run(*words, "-o", tmp_path / "one")
+    shared = run(*words, "-o", tmp_path / "two", "--devices", "cpu,cpu")
+    assert (alone.code, shared.code) == (1, 1), shared.err
+    assert "broken.png: cannot be read as an image" in shared.err
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+    for name in files(tmp_path / "one"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+    def facts(document: dict) -> list:
+        return [(row["input"], row["ok"], row.get("k_used")) for row in document["files"]]
+
+    assert facts(shared.json()) == facts(alone.json())
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for i in range(FILES):
+        write_image(folder / f"{i:02}.png", rng.integers(0, 256, (48, 40, 3), dtype=np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("SIGINT", ()), ("SIGKILL", ()), ("SIGINT", ("--save-mask",))],
+    ids=["SIGINT", "SIGKILL", "SIGINT-masks"],
+)
+def test_stopped_at_any_moment(
+    model: tuple, photographs: Path, tmp_path: Path, name: str, options: tuple
+) -> None:
+    """Finished files are whole; Ctrl-C leaves no temporary ones; ``--skip-existing`` goes on."""
+    trials = int(os.environ.get("SPARSESR_INTERRUPTIONS", "3"))
+    script = Path(__file__).with_name("interrupted_runs.py")
+    command = ["upscale", photographs, *model, *options, "--skip-existing"]
+    words = [sys.executable, script, name, trials, 0, tmp_path, *command]
+    done = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, timeout=600, check=True
+    )
+    whole = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+    assert len(whole) == FILES * (1 + len(options))
+    codes = json.loads(done.stdout)
+    assert codes[0] == 0
+    assert set(codes[1:]) <= ({0, 130} if name == "SIGINT" else {0, -9})
+    for trial in range(trials):
+        folder = tmp_path / str(trial)
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        for path in found:
+            if name == "SIGKILL" and path.suffix == ".part":
+                continue
+            assert path.read_bytes() == whole[path.name], path.name
+    stopped = [i for i, code in enumerate(codes[1:]) if code != 0]
+    assert stopped, "every run was over before the signal"
+
+
+def test_going_on_after_a_stop(
+    run: Callable, model: tuple, photographs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("upscale", photographs, "-o", out, *model, "--skip-existing", "--json")
+    assert run(*words).json()["done"] == FILES
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    for i in (3, 11):
+        (out / f"{i:02}_x2.png").unlink()
+    (out / "03_x2.png.part").write_bytes(b"half")  # as a killed process leaves it
+    document = run(*words).json()
+    assert (document["done"], document["skipped"]) == (2, FILES - 2)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+
+
+def test_ctrl_c_tells_how_far_it_came(
+    run: Callable,
+    model: tuple,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sparsesr.cli import _upscale_work
+
+    write, seen = _upscale_work.line_of, []
+
+    def stop(row: dict) -> str:
+        seen.append(row)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return write(row)
+
+    monkeypatch.setattr("sparsesr.cli._upscale_run.line_of", stop)
+    out = tmp_path / "out"
+    result = run("upscale", photographs, "-o", out, *model, "--json")
+    assert result.code == 130
+    assert f"interrupted: 3 of {FILES} files are done; --skip-existing goes on" in result.err
+    document = result.json()
+    assert document["interrupted"] is True
+    assert (document["done"], len(document["files"])) == (3, 3)
+    assert len(list(out.iterdir())) == 3
+    assert read_image(out / "00_x2.png").shape == (96, 80, 3)
