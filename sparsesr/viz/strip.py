@@ -16,6 +16,7 @@ def comparison_strip(
     crop: tuple[int, int, int, int] | None = None,
     zoom: int = 1,
     columns: int | None = None,
+    label_height: int = 24,
 ) -> np.ndarray:
     """Images of one size in a row, each with its label below.
 
@@ -25,6 +26,7 @@ def comparison_strip(
         crop: (top, left, height, width) in pixels of the largest image, None for all of it.
         zoom: enlargement by repeating pixels, >= 1.
         columns: panels in a row before a new row starts; None for one row.
+        label_height: pixels; 0 leaves the labels out.
 
     Returns:
         [h, w, 3] uint8.
@@ -49,15 +51,18 @@ def comparison_strip(
                 f"{height}x{width}x3"
             )
         part = enlarged[top : top + rows, left : left + cols].repeat(zoom, 0).repeat(zoom, 1)
-        tiles.append(np.concatenate([part, text_bar(label, part.shape[1])]))
+        if label_height:
+            part = np.concatenate([part, text_bar(label, part.shape[1], height=label_height)])
+        tiles.append(part)
     across = columns or len(tiles)
     blank = np.full_like(tiles[0], PAPER)
     tiles += [blank] * (-len(tiles) % across)
-    lines = [_join(tiles[i : i + across], axis=1) for i in range(0, len(tiles), across)]
-    return _join(lines, axis=0)
+    lines = [joined(tiles[i : i + across], axis=1) for i in range(0, len(tiles), across)]
+    return joined(lines, axis=0)
 
 
-def _join(parts: list[np.ndarray], axis: int) -> np.ndarray:
+def joined(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Pictures [h, w, 3] uint8 below (axis 0) or beside (axis 1) each other, with dark gaps."""
     shape = list(parts[0].shape)
     shape[axis] = _GAP
     gap = np.full(shape, PAPER, dtype=np.uint8)

@@ -135,6 +135,39 @@ def test_profile(run: Callable, weights: dict) -> None:
     assert "no weights ship for fsrcnn-base-x3; timing it untrained" in untrained.err
 
 
+def test_profile_names_what_a_fused_stage_holds(run: Callable, weights: dict) -> None:
+    words = ("profile", "-m", weights["fsrcnn-mga-x2"], "--lr-size", "24x20", "--repeats", 1)
+    plain = run(*words, "--backend", "reference")
+    stages = [line.split("│")[1].strip() for line in plain.out.splitlines() if "│" in line]
+    assert stages == ["base", "mask", "select", "gather", "refine", "scatter", "one call"]
+    document, table = run(*words, "--json").json(), run(*words).out
+    fused = "gather" not in document["stages"]
+    assert "refine" in document["stages"]
+    assert ("refine (gather + refine + scatter)" in table) == fused
+
+
+def test_profile_draws_its_stages(run: Callable, weights: dict, tmp_path: Path) -> None:
+    words = ("profile", "-m", weights["fsrcnn-mga-x2"], "--lr-size", "24x20", "--repeats", 1)
+    file = tmp_path / "stages.png"
+    document = run(*words, "--figure", file, "--json").json()
+    assert document["figure"] == str(file)
+    drawn = read_image(file)
+    assert np.ptp(drawn) > 200
+    refused = run(*words, "--figure", file, "--json")
+    assert (refused.code, refused.out) == (2, "")
+    assert "stages.png already exists; pass --overwrite to replace it" in refused.err
+    np.testing.assert_array_equal(read_image(file), drawn)
+    again = run(*words, "--figure", file, "--overwrite")
+    assert again.code == 0
+    assert f"Figure: {file}" in again.out
+    assert [path.name for path in tmp_path.iterdir()] == ["stages.png"]
+    for name, text in (("stages.gif", "ends in .png, .svg, .pdf"), ("no/s.png", "does not exist")):
+        wrong = run(*words, "--figure", tmp_path / name)
+        assert wrong.code == 2
+        assert text in wrong.err
+    assert "figure" not in run(*words, "--json").json()
+
+
 def test_profile_called_wrongly(run: Callable, weights: dict) -> None:
     for words, code, text in (
         (["--lr-size", "big"], 2, "--lr-size big: expected WIDTHxHEIGHT"),
