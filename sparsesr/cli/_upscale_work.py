@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsesr.cli._common import load_for_scale
@@ -70,26 +71,37 @@ def attempt(upscaler: Upscaler, job: Job, settings: Settings) -> Row:
         return row | {"ok": True, "skipped": True}
     try:
         return row | {"ok": True, **_do(upscaler, job, settings)}
-    except (OSError, ValueError, RuntimeError) as error:
-        return row | {"ok": False, "output": None, "error": str(error)}
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        return row | {"ok": False, "output": None, "error": _told(job, error)}
+
+
+def _told(job: Job, error: Exception) -> str:
+    """What went wrong, with the name of the file."""
+    from sparsesr.inference.memory import is_out_of_memory
+
+    text = str(error)
+    if is_out_of_memory(error) and "out of memory" not in text:
+        text = f"out of memory ({text or type(error).__name__})"
+    return text if str(job.source) in text else f"{job.source}: {text}"
 
 
 def _do(upscaler: Upscaler, job: Job, settings: Settings) -> Row:
+    from sparsesr.inference import compare
     from sparsesr.inference.pictures import lr_tensor, with_result
-    from sparsesr.io import read_picture, write_picture
+    from sparsesr.io import read_picture, write_image, write_picture
 
     told: list[str] = []
     with _collected(told):
         image = read_picture(job.source)
-    hr = None if job.hr is None else read_picture(job.hr)
     lr = lr_tensor(image)
     details = _shows_choices(upscaler.net) or job.mask is not None
     start = time.perf_counter()
     out: Any = upscaler.run(lr, **({"return_details": True} if details else {}))
-    sr = out.sr if details else out
     picked = upscaler.picked
+    sr = out.sr if details else out
     result = with_result(upscaler, image, sr)
     seconds = time.perf_counter() - start
+    hr = _original(job.hr, lr, sr)
     job.output.parent.mkdir(parents=True, exist_ok=True)
     with _collected(told):
         write_picture(job.output, result, settings.overwrite, settings.jpeg_quality)
@@ -101,13 +113,18 @@ def _do(upscaler: Upscaler, job: Job, settings: Settings) -> Row:
     if picked is not None:
         times = {"asked": picked.asked, "expected": picked.expected, "took": picked.took}
         row["time_budget"] = times
+    if told:
+        row["warnings"] = told
+    upscaler.picked = picked  # alpha may have had a call of its own
     choices, mask = _choices(upscaler, row["lr_size"], out, details, job.mask is not None)
     row |= choices
-    return row | _pictures(upscaler, job, settings, mask, (lr, sr, hr)) | _warned(told)
-
-
-def _warned(told: list[str]) -> Row:
-    return {"warnings": told} if told else {}
+    if job.mask is not None and mask is not None:
+        write_image(job.mask, mask, settings.overwrite)
+        row["mask"] = str(job.mask)
+    if job.strip is not None:
+        write_image(job.strip, compare(upscaler, lr, out, hr), settings.overwrite)
+        row["compare"] = str(job.strip)
+    return row
 
 
 @contextmanager
@@ -186,21 +203,23 @@ def _classes(out: Any) -> np.ndarray:
     return pixel_masks(round_to_array(out.sr), masks, "class ")
 
 
-def _pictures(
-    upscaler: Upscaler,
-    job: Job,
-    settings: Settings,
-    mask: np.ndarray | None,
-    images: tuple[Tensor, Tensor, Any],  # lr, sr, the HR picture or None
-) -> Row:
-    """Write the pictures that were asked for beside the result; their names."""
-    from sparsesr.io import write_image
+def _original(path: Path | None, lr: Tensor, sr: Tensor) -> Tensor | None:
+    """The HR image for a comparison, as large as the result."""
+    from sparsesr.inference.pictures import lr_tensor
+    from sparsesr.io import read_picture
 
-    row: Row = {}
-    if job.mask is not None and mask is not None:
-        write_image(job.mask, mask, settings.overwrite)
-        row["mask"] = str(job.mask)
-    return row
+    if path is None:
+        return None
+    hr = lr_tensor(read_picture(path))
+    height, width = sr.shape[2:]
+    factor = -(-height // lr.shape[2])
+    # LR images are made of HR ones less the last rows that make no whole LR pixel.
+    if not (0 <= hr.shape[2] - height < factor and 0 <= hr.shape[3] - width < factor):
+        raise ValueError(
+            f"{path}: expected an HR image of {width}x{height} to compare with, got "
+            f"{hr.shape[3]}x{hr.shape[2]}"
+        )
+    return hr[:, :, :height, :width]
 
 
 def speed_of(row: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsesr.inference.choices import PAPER_K, QUALITY
+from sparsesr.inference.comparison import compare
 from sparsesr.inference.evaluation import evaluate
 from sparsesr.inference.pictures import upscale_picture
 from sparsesr.inference.profiling import profile
@@ -15,6 +16,7 @@ __all__ = [
     "QUALITY",
     "Rival",
     "Upscaler",
+    "compare",
     "evaluate",
     "lean_rival",
     "profile",

@@ -264,3 +264,91 @@ def test_ctrl_c_tells_how_far_it_came(
     assert (document["done"], len(document["files"])) == (3, 3)
     assert len(list(out.iterdir())) == 3
     assert read_image(out / "00_x2.png").shape == (96, 80, 3)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """HR and LR images of one photograph, HR with a row and a column too many."""
+    from sparsesr.metrics import imresize
+
+    rng = np.random.default_rng(0)
+    smooth = np.clip(imresize(rng.random((9, 9, 3)), size=(65, 81)), 0, 1)
+    hr = (255 * smooth).astype(np.uint8)
+    for folder, name, image in (
+        ("HR", "p.png", hr),
+        ("LR", "px2.png", imresize(hr[:64, :80], 0.5)),
+        ("LR", "q.png", imresize(hr[:64, :80], 0.5)),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write_image(tmp_path / folder / name, image)
+    return tmp_path
+
+
+def test_compare(run: Callable, model: tuple, pairs: Path) -> None:
+    words = ("upscale", pairs / "LR" / "px2.png", *model, "--compare", "--json")
+    plain = run(*words, "-o", pairs / "plain")
+    assert plain.code == 0, plain.err
+    assert files(pairs / "plain") == ["px2_x2.png", "px2_x2_compare.png"]
+    assert plain.json()["files"][0]["compare"] == str(pairs / "plain" / "px2_x2_compare.png")
+    with_hr = run(*words, "-o", pairs / "out", "--hr", pairs / "HR")
+    assert with_hr.code == 0, with_hr.err
+    strips = [read_image(pairs / name / "px2_x2_compare.png") for name in ("plain", "out")]
+    assert strips[1].shape[1] > strips[0].shape[1]  # the original is a panel more
+    for name in ("plain", "out"):
+        assert read_image(pairs / name / "px2_x2.png").shape == (64, 80, 3)
+
+
+def test_what_cannot_be_compared(run: Callable, model: tuple, pairs: Path) -> None:
+    words = ("upscale", pairs / "LR", *model, "--compare", "-o", pairs / "out")
+    missing = run(*words, "--hr", pairs / "HR")
+    assert missing.code == 1
+    assert "q.png: no HR image q.* in --hr" in missing.err
+    assert files(pairs / "out") == ["px2_x2.png", "px2_x2_compare.png"]
+    other = run("upscale", pairs / "LR" / "q.png", *model, "--compare", "--hr",
+                pairs / "LR" / "q.png", "-o", pairs / "two")  # fmt: skip
+    assert other.code == 1
+    assert "q.png: expected an HR image of 80x64 to compare with, got 40x32" in other.err
+    assert not (pairs / "two").exists()
+
+
+def test_memory_that_is_short(
+    run: Callable,
+    model: tuple,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """``--tile 0`` goes on in tiles; where even these are too large the file fails, by its name."""
+    from sparsesr.nn import SparseRefine
+
+    forward, limit = SparseRefine.forward, 24 * 30
+
+    def limited(self: SparseRefine, lr: object, *words: object, **options: object) -> object:
+        if lr.shape[2] * lr.shape[3] > limit:  # type: ignore[attr-defined]
+            raise MemoryError
+        return forward(self, lr, *words, **options)  # type: ignore[arg-type]
+
+    rng = np.random.default_rng(0)
+    write_image(tree / "large.png", rng.integers(0, 256, (40, 44, 3), dtype=np.uint8))
+    words = ("upscale", tree / "large.png", *model)
+    assert run(*words, "-o", tmp_path / "one").code == 0
+    monkeypatch.setattr(SparseRefine, "forward", limited)
+    tiled = run(*words, "-o", tmp_path / "two", "--tile", 0)
+    assert tiled.code == 0, tiled.err
+    assert "out of memory for the whole image; trying tiles of 22 LR pixels" in caplog.text
+    np.testing.assert_allclose(
+        read_image(tmp_path / "two" / "large_x2.png").astype(int),
+        read_image(tmp_path / "one" / "large_x2.png"),
+        atol=1,
+    )
+    monkeypatch.setattr(SparseRefine, "feature", limited_feature)
+    failed = run(*words, "-o", tmp_path / "three", "--tile", 0)
+    assert failed.code == 1
+    assert "large.png: out of memory even in tiles of 22 LR pixels" in failed.err
+    assert not (tmp_path / "three").exists()
+
+
+def limited_feature(*words: object) -> object:
+    """No memory for anything."""
+    raise MemoryError
