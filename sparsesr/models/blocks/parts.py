@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import engine
+from .light_head import over_bilinear
 
 
 class BaseNet(nn.Module):
@@ -43,6 +44,10 @@ class BaseNet(nn.Module):
         self, lr: Tensor, feature: Tensor, covered: engine.Covered | None = None
     ) -> Tensor:
         """The coarse image [B,3,sH,sW]; patches that are ``covered`` may be left undefined."""
+        if self.image_skip:  # in one step where it can be
+            whole = over_bilinear(self.upsampler, lr, feature, covered)
+            if whole is not None:
+                return whole
         coarse: Tensor = engine.run(self.upsampler, feature, covered=covered)
         if self.image_skip:
             coarse = coarse + F.interpolate(
