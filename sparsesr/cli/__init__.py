@@ -22,6 +22,7 @@ COMMANDS = (
     "ablate",
     "tables",
     "profile",
+    "plan",
     "convert",
     "env",
 )

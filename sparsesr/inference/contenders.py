@@ -55,7 +55,7 @@ class SparseContender:
         self.order = order
         self.seed = seed
         self._routing = {"scale": scale, "refine": refine} if routes_pixels(upscaler.net) else {}
-        self._macs = _PatchMacs(upscaler.net)
+        self._macs = PatchMacs(upscaler.net)
         least = {"budget": 0.0} if self._routing else {"k": 1}
         same = next((point for point in points if point.choice == least), None)
         self.floor = same or Point("floor", least)
@@ -136,7 +136,7 @@ class DenseContender:
         return {self.name: partial(self.upscaler.run, lr)}
 
 
-class _PatchMacs:
+class PatchMacs:
     """True multiply-adds of a network that selects patches, by LR size and number of patches.
 
     Patches are islands, so each adds the same: three counts, of which counting every number would
