@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sparsesr")
 
-_CHECKS = 3  # timed calls that tell how fast the machine is today
+_CHECKS = 3  # timed calls that tell how fast the machine is today, more if they are short
+_CHECKED = 0.1  # seconds of them that are enough
 _REMEMBERED = 5  # calls
 _SLACK = 0.9  # of the coarse image's time is accepted: from call to call it varies as much
 
@@ -82,7 +83,7 @@ class TimeBudget:
             ValueError: even without refinement the call takes longer; the text tells how long.
         """
         size = (lr.shape[0], lr.shape[2], lr.shape[3])
-        curve = self._curve(lr, size)
+        curve = self.curve(lr)
         pace = statistics.median(self._ratios[size])
         least = pace * curve.seconds[0]
         if self.seconds < _SLACK * least:
@@ -101,7 +102,9 @@ class TimeBudget:
         ratios = self._ratios[lr.shape[0], lr.shape[2], lr.shape[3]]
         ratios.append(seconds * pick.pace / pick.expected)
 
-    def _curve(self, lr: Tensor, size: tuple[int, int, int]) -> TimingCurve:
+    def curve(self, lr: Tensor) -> TimingCurve:
+        """Seconds by share for a batch of this size, from the cache or measured now."""
+        size = (lr.shape[0], lr.shape[2], lr.shape[3])
         if self._store is None:
             from sparsesr.data.cache import default_cache_dir
 
@@ -117,9 +120,11 @@ class TimeBudget:
             self._store.add(curve)
             self._ratios[size] = deque([1.0], _REMEMBERED)
             return curve
-        times = [timed(run, shares[1], self._upscaler.device) for _ in range(_CHECKS + 1)]
-        ratios = [seconds / curve.seconds_for(shares[1]) for seconds in times[1:]]
-        self._ratios[size] = deque(ratios, _REMEMBERED)
+        checks = [timed(run, shares[1], self._upscaler.device) for _ in range(_CHECKS + 1)][1:]
+        while len(checks) < 3 * _CHECKS and sum(checks) < _CHECKED:
+            checks.append(timed(run, shares[1], self._upscaler.device))
+        pace = statistics.median(checks) / curve.seconds_for(shares[1])
+        self._ratios[size] = deque([pace] * _CHECKS, _REMEMBERED)
         return curve
 
     def _runner(self, lr: Tensor, size: tuple[int, int, int]) -> Callable[[float], object]:
