@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from sparsesr.complexity import complexity
 from sparsesr.inference.break_even import break_even
 from sparsesr.inference.contenders import PatchMacs
-from sparsesr.inference.profiling import Thunk, interleaved
+from sparsesr.inference.profiling import Clock, Thunk, interleaved
 from sparsesr.inference.sweep import sweep_points
 from sparsesr.inference.upscaler import Upscaler
 from sparsesr.models import create_model, parse_name
@@ -37,6 +38,7 @@ def plan(
     backend: str | None = None,
     device: str | None = None,
     progress: Callable[[int], None] | None = None,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
     """True multiply-adds and time of a family's forms on one image size, and which to use.
 
@@ -52,6 +54,7 @@ def plan(
         repeats: timed runs of everything, in turns, >= 1; one more warms up.
         backend, device: as of ``Upscaler``.
         progress: called once, with the number of calls that are timed, before they are.
+        clock: as of ``profiling.interleaved``.
 
     Returns:
         {"family", "scale", "lr_size": [H, W], "patches", "rows", "break_even", "use", "timing"}.
@@ -92,7 +95,7 @@ def plan(
     if progress is not None:
         progress(len(entries) * (repeats + 1))
     runs = {str(i): entry.run for i, entry in enumerate(entries)}
-    seconds = interleaved(runs, repeats, upscaler.device, backend)
+    seconds = interleaved(runs, repeats, upscaler.device, backend, clock)
     rows = [entry.row(seconds[str(i)]) for i, entry in enumerate(entries)]
     for row in rows:
         row["macs_saved"] = rows[0]["macs"] / row["macs"]

@@ -17,6 +17,7 @@ from sparsesr.nn.pixel_classes import first_heavy_class
 from sparsesr.nn.pixel_places import pixel_places
 
 Thunk = Callable[[], Any]
+Clock = Callable[[], float]
 
 
 def profile(
@@ -93,6 +94,7 @@ def interleaved(
     repeats: int,
     device: torch.device | None = None,
     backend: str | None = None,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of each function, taken in turns so that a busy machine hits all alike.
 
@@ -101,17 +103,18 @@ def interleaved(
         repeats: timed rounds.
         device: synchronised around every call where it is a GPU.
         backend: ops backend, None for the current choice.
+        clock: seconds; ``time.process_time`` for one thread on a CPU that others use too.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     with torch.inference_mode(), backend_choice(backend):
         for turn in range(repeats + 1):
             for name, run in runs.items():
                 _synchronise(device)
-                start = time.perf_counter()
+                start = clock()
                 run()
                 _synchronise(device)
                 if turn > 0:
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append(clock() - start)
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
