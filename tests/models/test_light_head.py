@@ -105,6 +105,15 @@ def test_a_network_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.why_not_run(net.base.upsampler, torch.rand(1, 12, 8, 8)) is None
 
 
+@needs_native
+def test_tiles_give_the_whole_image() -> None:
+    """The frame of a tile that is no frame of the image is cut off."""
+    torch.manual_seed(0)
+    net, image = sparsesr.create_model("fsrcnn-mga-light", 4).eval(), torch.rand(1, 3, 50, 43)
+    whole, tiled = (sparsesr.Upscaler(net, tile=tile, budget=0.3)(image) for tile in (0, 24))
+    torch.testing.assert_close(whole, tiled, rtol=0, atol=1e-5)
+
+
 def test_where_it_is_not_for() -> None:
     upsampler = PixelShuffleUpsampler(12, 4)
     lr, feature = torch.rand(1, 3, 6, 7), torch.rand(1, 12, 6, 7)
