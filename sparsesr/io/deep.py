@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparsesr.io.files import ImageError
-from sparsesr.io.metadata import ORIENTATION, Metadata
+from sparsesr.io.metadata import ORIENTATION, XMP_TEXT, Metadata
 
 _ROWS_A_STRIP = 64
 _PNG_COLOURS = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}
@@ -93,13 +93,18 @@ def write_deep_png(
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
     if metadata.icc is not None:
         _chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc))
+    for kind, data in metadata.chunks.items():
+        _chunk(file, kind, data)
     if metadata.dpi is not None:
         per_metre = [int(side / 0.0254 + 0.5) for side in metadata.dpi]
         _chunk(file, b"pHYs", struct.pack(">IIB", *per_metre, 1))
     if exif is not None:
         _chunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    for name, text in metadata.text.items():
-        _chunk(file, b"iTXt", name.encode("latin-1", "replace") + b"\0" * 5 + text.encode())
+    texts = {name: text.encode() for name, text in metadata.text.items()}
+    if metadata.xmp is not None:
+        texts[XMP_TEXT] = metadata.xmp
+    for name, text in texts.items():
+        _chunk(file, b"iTXt", name.encode("latin-1", "replace") + b"\0" * 5 + text)
     packer = zlib.compressobj(4)
     rows = planes.astype(">u2").view(np.uint8).reshape(height, width * channels * 2)
     above = np.zeros_like(rows[0])

@@ -1,8 +1,10 @@
-"""What a file says beside its pixels: EXIF, ICC profile, resolution, text."""
+"""What a file says beside its pixels: EXIF, XMP, ICC profile, resolution, text."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,18 @@ _TELLING = frozenset(
 )
 # ... and those of an EXIF block that would contradict the file it is written to.
 _STORAGE = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 513, 514, 34675})
+_XMP_TAG = 700
+_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[1-8]')
+_XMP_WIDTH = re.compile(rb'((?:tiff:ImageWidth|exif:PixelXDimension)(?:="|>))\d+')
+_XMP_HEIGHT = re.compile(rb'((?:tiff:ImageLength|exif:PixelYDimension)(?:="|>))\d+')
+
+# Chunks of a PNG that say which colours its numbers mean.
+_COLOUR_CHUNKS = (b"cHRM", b"gAMA", b"sRGB", b"cICP")
+_USUAL_GAMMA = struct.pack(">I", 45455)
+
 # Text of a PNG that holds metadata of another kind, with another orientation perhaps.
-_NO_TEXT = ("XML:com.adobe.xmp", "Raw profile type")
+XMP_TEXT = "XML:com.adobe.xmp"
+_NO_TEXT = (XMP_TEXT, "Raw profile type")
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,8 @@ class Metadata:
         dpi: horizontal and vertical resolution or None.
         text: the text of a PNG.
         lossless: the file was a WebP without loss, and will be one again.
+        xmp: an XMP packet, orientation 1, or None.
+        chunks: those of a PNG that tell its colours (gAMA, cHRM, sRGB, cICP), as they are stored.
     """
 
     exif: bytes | None = None
@@ -38,6 +52,15 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     text: dict[str, str] = field(default_factory=dict)
     lossless: bool = False
+    xmp: bytes | None = None
+    chunks: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def gamma_matters(self) -> bool:
+        """Whether the chunks say something that a viewer without them would show otherwise."""
+        if self.icc is not None or b"sRGB" in self.chunks:
+            return False
+        return b"cICP" in self.chunks or self.chunks.get(b"gAMA", _USUAL_GAMMA) != _USUAL_GAMMA
 
 
 def read_metadata(image: Any, path: Path) -> tuple[Metadata, str]:
@@ -70,9 +93,33 @@ def read_metadata(image: Any, path: Path) -> tuple[Metadata, str]:
             dpi if dpi is not None and len(dpi) == 2 and min(dpi) > 0 else None,
             _text(image),
             image.format == "WEBP" and is_lossless_webp(path),
+            _xmp(image),
+            _colour_chunks(path) if image.format == "PNG" else {},
         ),
         lost,
     )
+
+
+def _xmp(image: Any) -> bytes | None:
+    found = image.info.get("xmp")
+    if image.format == "TIFF":
+        found = image.tag_v2.get(_XMP_TAG)
+    if isinstance(found, tuple):  # of numbers, as some files have it
+        found = bytes(found)
+    return found.encode() if isinstance(found, str) else found or None
+
+
+def _colour_chunks(path: Path) -> dict[bytes, bytes]:
+    found = {}
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            size = int.from_bytes(head[:4], "big")
+            data = file.read(size)
+            if head[4:] in _COLOUR_CHUNKS and len(data) == size:
+                found[head[4:]] = data
+            file.seek(4, 1)
+    return found
 
 
 def _text(image: Any) -> dict[str, str]:
@@ -95,6 +142,8 @@ def is_lossless_webp(path: Path) -> bool:
 
 def upright_metadata(metadata: Metadata) -> tuple[Metadata, int]:
     """The metadata with orientation 1, and the orientation there was (1 to 8)."""
+    if metadata.xmp is not None:
+        metadata = dataclasses.replace(metadata, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
     if metadata.exif is None:
         return metadata, 1
     exif = _parsed(metadata.exif)
@@ -128,6 +177,14 @@ def exif_for(metadata: Metadata, width: int, height: int, with_dpi: bool = False
         exif[0x011A], exif[0x011B] = metadata.dpi
         exif[0x0128] = 2  # inches
     return exif.tobytes()
+
+
+def xmp_for(metadata: Metadata, width: int, height: int) -> bytes | None:
+    """The XMP packet to write beside a picture of this size, stated in it where it states one."""
+    if metadata.xmp is None:
+        return None
+    sized = _XMP_WIDTH.sub(rb"\g<1>%d" % width, metadata.xmp)
+    return _XMP_HEIGHT.sub(rb"\g<1>%d" % height, sized)
 
 
 def _parsed(block: bytes | None) -> Any:

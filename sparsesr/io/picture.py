@@ -35,7 +35,7 @@ class Picture:
         alpha: [H, W] of the same dtype, 0 transparent, not multiplied into ``colour``; or None.
         kind: the mode it came in, one of KINDS (PA: a palette with transparency). The depth is
             that of ``colour``.
-        metadata: EXIF, ICC profile, resolution and text.
+        metadata: EXIF, XMP, ICC profile, resolution and text.
     """
 
     colour: np.ndarray
@@ -86,7 +86,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     The camera's orientation is applied and its tag set to 1. Key colours and palettes with
     transparency get an alpha channel. PNG and TIFF of 16 bits keep them. CMYK becomes sRGB, by
     the file's ICC profile if it has one. Of several images in a file the first is read, with a
-    PictureWarning. XMP is not kept.
+    PictureWarning.
 
     Args:
         path: PNG, JPEG, WebP, TIFF or BMP.

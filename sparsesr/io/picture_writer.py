@@ -14,7 +14,7 @@ import numpy as np
 from sparsesr.io.atomic import atomic_output
 from sparsesr.io.deep import write_deep_png
 from sparsesr.io.files import WRITE_SUFFIXES
-from sparsesr.io.metadata import Metadata, exif_for, icc_space
+from sparsesr.io.metadata import XMP_TEXT, Metadata, exif_for, icc_space, xmp_for
 from sparsesr.io.modes import to_image
 from sparsesr.io.picture import Picture, PictureWarning
 from sparsesr.io.tiff import write_tiff, write_tiff_image
@@ -22,6 +22,7 @@ from sparsesr.io.tiff import write_tiff, write_tiff_image
 _SPACES = {"1": "GRAY", "L": "GRAY", "LA": "GRAY", "CMYK": "CMYK"}
 
 _LARGEST_JPEG_EXIF = 65533
+_LARGEST_JPEG_XMP = 65504
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class _Format:
     kinds: dict[str, str]
     alpha: bool = True
     deep: bool = False
-    exif: bool = True
+    exif: bool = True  # and XMP
     icc: bool = True
-    text: bool = False
+    text: bool = False  # and chunks
 
 
 _TO_RGB = {"CMYK": "RGB"}
@@ -66,10 +67,10 @@ def write_picture(
 
     What the format cannot hold is told by one PictureWarning and the rest is written: transparent
     parts are laid on white (JPEG, BMP), 16 bits become 8 (JPEG, WebP, BMP), CMYK becomes sRGB
-    (all but JPEG and TIFF), EXIF, profile or text are left out. A palette becomes RGB and 1-bit
-    grey where the format has neither, and RGBA stands for LA in WebP (in TIFF of 16 bits too) and
-    for PA in TIFF; that loses nothing. 1-bit pictures are cut at half grey,
-    not dithered; palettes are made anew from the picture.
+    (all but JPEG and TIFF), EXIF, XMP, profile, text or a gamma are left out. A palette becomes RGB
+    and 1-bit grey where the format has neither, and RGBA stands for LA in WebP (in TIFF of 16 bits
+    too) and for PA in TIFF; that loses nothing. 1-bit pictures are cut at half grey, not dithered;
+    palettes are made anew from the picture.
 
     Args:
         path: .png, .jpg/.jpeg, .webp, .bmp or .tif/.tiff; its folder exists.
@@ -99,6 +100,11 @@ def write_picture(
     if target.name == "JPEG" and exif is not None and len(exif) > _LARGEST_JPEG_EXIF:
         exif = None
         lost.append("EXIF is larger than JPEG's 64 KiB; left out")
+    xmp = xmp_for(fitted.metadata, width, height)
+    if target.name == "JPEG" and xmp is not None and len(xmp) > _LARGEST_JPEG_XMP:
+        xmp = None
+        lost.append("XMP is larger than JPEG's 64 KiB; left out")
+    fitted = dataclasses.replace(fitted, metadata=dataclasses.replace(fitted.metadata, xmp=xmp))
     with atomic_output(path, overwrite) as part, open(part, "wb") as file:
         if fitted.depth == 16:
             _write_deep(file, fitted, target, exif)
@@ -140,7 +146,9 @@ def _fitted_metadata(picture: Picture, kind: str, target: _Format, lost: list[st
         for name, has, holds in (
             ("an ICC profile", icc is not None, target.icc),
             ("EXIF", exif is not None, target.exif),
+            ("XMP", had.xmp is not None, target.exif),
             ("text", bool(text), target.text),
+            ("a gamma", had.gamma_matters, target.text),
         )
         if has and not holds
     ]
@@ -151,6 +159,8 @@ def _fitted_metadata(picture: Picture, kind: str, target: _Format, lost: list[st
         icc=icc if target.icc else None,
         exif=exif if target.exif else None,
         text=text if target.text else {},
+        xmp=had.xmp if target.exif else None,
+        chunks=had.chunks if target.text else {},
     )
 
 
@@ -194,6 +204,8 @@ def _write_shallow(
         options["exif"] = exif
     if metadata.icc is not None:
         options["icc_profile"] = metadata.icc
+    if metadata.xmp is not None and target.name != "PNG":
+        options["xmp"] = metadata.xmp
     if metadata.dpi is not None and target.name != "WEBP":
         options["dpi"] = metadata.dpi
     image.save(file, format=target.name, **options)
@@ -207,6 +219,10 @@ def _options(target: _Format, metadata: Metadata, quality: int) -> dict[str, Any
         text = PngImagePlugin.PngInfo()
         for name, value in metadata.text.items():
             text.add_text(name, value)
+        for chunk, data in metadata.chunks.items():
+            text.add(chunk, data)
+        if metadata.xmp is not None:
+            text.add_itxt(XMP_TEXT, metadata.xmp.decode("utf-8", "replace"))
         return {"compress_level": 4, "pnginfo": text}
     if target.name == "JPEG":
         # 4:4:4: halving the chroma would blur colour edges that were just restored.

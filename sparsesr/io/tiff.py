@@ -82,6 +82,8 @@ def write_tiff(
     if metadata.dpi is not None:
         tags[282], tags[283] = metadata.dpi
         tags[296] = 2
+    if metadata.xmp is not None:
+        tags[700] = metadata.xmp
     if metadata.icc is not None:
         tags[34675] = metadata.icc
     head = io.BytesIO()
