@@ -130,6 +130,16 @@ def test_index_outside_the_grid(backend: str, device: torch.device, bad: int) ->
         gather_patches(torch.zeros(1, 1, 8, 8), index, 4)
 
 
+def test_no_channels(backend: str, device: torch.device) -> None:
+    index = torch.tensor([[0, 2], [1, 3]], dtype=torch.int32, device=device)
+    x = torch.zeros(2, 0, 8, 8, device=device, requires_grad=True)
+    patches = gather_patches(x, index, 4, 1)
+    assert patches.shape == (4, 0, 6, 6)
+    patches.sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == x.shape
+
+
 X, INDEX = torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, dtype=torch.int32)
 
 

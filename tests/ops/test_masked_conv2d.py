@@ -135,6 +135,20 @@ def test_compiles_whole() -> None:
         )
 
 
+def test_no_input_channels(backend: str, device: torch.device) -> None:
+    """A sum of nothing: the bias, where the mask is."""
+    masked_cases.require(backend, "masked_conv2d")
+    x = torch.zeros(2, 0, 4, 5, device=device)
+    weight = torch.zeros(6, 0, 3, 3, device=device)
+    bias = torch.arange(6.0, device=device).requires_grad_()
+    mask = masked_cases.masks(2, 4, 5)["random"].to(device)
+    y = masked_conv2d(x, weight, bias, mask)
+    assert torch.equal(y, bias[:, None, None] * mask)
+    y.sum().backward()
+    assert bias.grad is not None
+    assert torch.equal(bias.grad, mask.sum().float().expand(6))
+
+
 X, WEIGHT, BIAS = torch.zeros(2, 3, 4, 5), torch.zeros(6, 3, 3, 3), torch.zeros(6)
 MASK = torch.zeros(2, 1, 4, 5, dtype=torch.bool)
 

@@ -176,6 +176,18 @@ def test_bad_index_leaves_the_canvas_alone(
     assert canvas.eq(0).all()
 
 
+@pytest.mark.parametrize("reduce", ["replace", "mean"])
+def test_no_channels(backend: str, device: torch.device, reduce: str) -> None:
+    index = torch.tensor([[0, 2], [1, 3]], dtype=torch.int32, device=device)
+    canvas = torch.zeros(2, 0, 8, 8, device=device, requires_grad=True)
+    patches = torch.zeros(4, 0, 4, 4, device=device, requires_grad=True)
+    out = scatter_patches(canvas, patches, index, 4, reduce=reduce)
+    assert out.shape == canvas.shape
+    out.sum().backward()
+    assert patches.grad is not None
+    assert patches.grad.shape == patches.shape
+
+
 CANVAS, PATCHES = torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)
 INDEX = torch.zeros(1, 1, dtype=torch.int32)
 

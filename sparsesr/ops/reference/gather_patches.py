@@ -24,7 +24,7 @@ def gather_patches(
     image = torch.arange(batch, device=x.device)[:, None]
     rows = flat[image, pixel.flatten(1)]  # [B, k*P*P, C]
     rows = rows.where(inside.flatten(1)[..., None], 0)
-    patches = rows.reshape(-1, side, side, channels).permute(0, 3, 1, 2)
+    patches = rows.reshape(index.numel(), side, side, channels).permute(0, 3, 1, 2)
     return patches.contiguous(memory_format=memory_format_of(x))
 
 
@@ -42,7 +42,9 @@ def gather_patches_backward(
     channels = grad.shape[1]
     pixel, inside = window_pixels(index, height, width, patch_size, halo, stride)
     dtype = accumulation_dtype(grad.dtype)
-    rows = grad.permute(0, 2, 3, 1).reshape(batch, -1, channels).to(dtype)  # [B, k*P*P, C]
+    rows = (
+        grad.permute(0, 2, 3, 1).reshape(batch, pixel[0].numel(), channels).to(dtype)
+    )  # [B, k*P*P, C]
     rows = rows.where(inside.flatten(1)[..., None], 0)
     total = torch.zeros(batch, height * width, channels, dtype=dtype, device=grad.device)
     where = pixel.reshape(batch, -1, 1).expand(-1, -1, channels)

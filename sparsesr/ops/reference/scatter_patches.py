@@ -22,7 +22,9 @@ def scatter_patches(
     if index.numel() == 0:
         return canvas.clone(memory_format=memory_format_of(canvas))
     cover = _Coverage(index, height, width, patch_size, stride)
-    rows = patches.permute(0, 2, 3, 1).reshape(batch, -1, channels)  # [B, k*p*p, C]
+    rows = patches.permute(0, 2, 3, 1).reshape(
+        batch, cover.target.shape[1], channels
+    )  # [B, k*p*p, C]
     flat = canvas.flatten(2).transpose(1, 2)  # [B, Hc*Wc, C]
     if reduce == "replace":
         winner = cover.last_writer()  # [B, Hc*Wc], -1 where no patch lies
@@ -70,7 +72,7 @@ def scatter_patches_backward(
         rows = rows.where(cover.wins()[..., None], 0)
     fmt = memory_format_of(grad)
     grad_canvas = grad_canvas.transpose(1, 2).reshape(batch, channels, height, width)
-    grad_patches = rows.reshape(-1, patch_size, patch_size, channels).permute(0, 3, 1, 2)
+    grad_patches = rows.reshape(index.numel(), patch_size, patch_size, channels).permute(0, 3, 1, 2)
     return (
         grad_canvas.contiguous(memory_format=fmt),
         grad_patches.contiguous(memory_format=fmt),
