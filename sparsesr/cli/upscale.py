@@ -140,6 +140,8 @@ def upscale(
     _check(sources, file_format, jpeg_quality, skip_existing and overwrite, hr and not compare)
     check_backend(backend)
     several = _devices(device, devices)
+    if len(several) == 1:
+        device, several = several[0], []
     net, name, factor = load_for_scale(model, scale)
     choice = _choice(k, budget, time_budget, quality, net)
     if save_mask:

@@ -141,7 +141,9 @@ class TimingStore:
 
     def add(self, curve: TimingCurve) -> None:
         """Keep a curve, also for later processes; a warning if the file cannot be written."""
-        self._curves = [each for each in self._curves if each.size != curve.size] + [curve]
+        # Other processes may have added some since.
+        known = {each.size: each for each in (*self._read(), *self._curves, curve)}
+        self._curves = list(known.values())
         if self.path is None:
             return
         from sparsesr.io import atomic_output

@@ -230,6 +230,10 @@ def test_curves_that_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert TimingStore({"model": "net"}, tmp_path).find((1, 8, 8)) == curve
     assert TimingStore({"model": "other"}, tmp_path).find((1, 8, 8)) is None
     assert store.find((1, 16, 16)) is None
+    beside = TimingStore({"model": "net"}, tmp_path)  # another process
+    beside.add(TimingCurve((1, 16, 16), (0.0, 1.0), (1.0, 2.0)))
+    store.add(TimingCurve((1, 32, 32), (0.0, 1.0), (4.0, 8.0)))
+    assert store.find((1, 16, 16)) is not None
     assert store.path is not None
     document = json.loads(store.path.read_text())
     document["curves"][0]["seconds"] = [3.0, 2.0, 1.0]
