@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,14 @@ def _exponent(k: str) -> float:
     if not math.isfinite(number):
         raise CommandError(f"--k {k}: expected a number, the exponent of the cost, or 'all'")
     return number
+
+
+def parse_size(text: str, option: str) -> tuple[int, int]:
+    """(H, W) of an image given as WIDTHxHEIGHT."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise CommandError(f"{option} {text}: expected WIDTHxHEIGHT such as 480x270")
+    return int(match[2]), int(match[1])
 
 
 def load_net(model: str | None, scale: int | None) -> tuple[Any, str]:

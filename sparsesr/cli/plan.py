@@ -18,6 +18,7 @@ from sparsesr.cli._common import (
     check_device,
     console,
     guarded,
+    parse_size,
     print_json,
 )
 
@@ -62,9 +63,7 @@ def plan(
     from sparsesr.inference.planning import plan as run
     from sparsesr.models import parse_name
 
-    match = re.fullmatch(r"(\d+)x(\d+)", lr_size)
-    if match is None:
-        raise CommandError(f"--size {lr_size}: expected WIDTHxHEIGHT such as 480x270")
+    size = parse_size(lr_size, "--size")
     check_backend(backend)
     check_device(device)
     named = parse_name(family)[1]
@@ -75,7 +74,7 @@ def plan(
         document = run(
             family,
             scale or named or DEFAULT_SCALE,
-            (int(match[2]), int(match[1])),
+            size,
             values,
             None if splits is None else [_split(text) for text in splits.split(",")],
             repeats=repeats,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +24,7 @@ from sparsesr.cli._common import (
     guarded,
     load_net,
     parse_k,
+    parse_size,
     print_json,
     untrained_net,
 )
@@ -60,10 +60,7 @@ def profile(
     A network that selects patches has six: base, mask, select, gather, refine and scatter. Where
     one op does the work of the last three, they are one stage, refine.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", lr_size)
-    if match is None:
-        raise CommandError(f"--lr-size {lr_size}: expected WIDTHxHEIGHT such as 480x270")
-    width, height = int(match[1]), int(match[2])
+    size = parse_size(lr_size, "--lr-size")
     check_backend(backend)
     check_device(device)
     if figure is not None:
@@ -83,7 +80,7 @@ def profile(
     choice = parse_k(k, budget, net)
     from sparsesr.inference import profile as run
 
-    result = run(net, (height, width), **choice, repeats=repeats, backend=backend, device=device)
+    result = run(net, size, **choice, repeats=repeats, backend=backend, device=device)
     if figure is not None:
         _draw(result, repeats, figure, overwrite)
         result["figure"] = str(figure)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsesr import ops
+from sparsesr.inference.machine import synchronise
 from sparsesr.inference.upscaler import Upscaler, backend_choice, choice_options
 from sparsesr.nn import PixelRouter, selects_patches
 from sparsesr.nn.pixel_classes import first_heavy_class
@@ -109,10 +110,10 @@ def interleaved(
     with torch.inference_mode(), backend_choice(backend):
         for turn in range(repeats + 1):
             for name, run in runs.items():
-                _synchronise(device)
+                synchronise(device)
                 start = clock()
                 run()
-                _synchronise(device)
+                synchronise(device)
                 if turn > 0:
                     times[name].append(clock() - start)
     return {name: statistics.median(taken) for name, taken in times.items()}
@@ -168,8 +169,3 @@ def _routing_stages(net: PixelRouter, upscaler: Upscaler, lr: Tensor) -> dict[st
         "samplers": lambda: net.sample(feature, class_map, places, lr),
         "average": lambda: ops.average_neighbors(image, class_map, 1, heavy),
     }
-
-
-def _synchronise(device: torch.device | None) -> None:
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)
