@@ -46,9 +46,10 @@ def quality() -> list[str]:
     models = json.loads(EVALUATION.read_text(encoding="utf-8"))["models"]
     rows = []
     for name, sets in models.items():
-        if not name.rsplit("-x", 1)[0].endswith("-mga"):
+        family, form, scale = name.partition("-mga-")
+        if not form:
             continue
-        dense = models.get(name.replace("-mga-", "-dnet-"), {})
+        dense = models.get(f"{family}-dnet-{scale.removeprefix('light-')}", {})
         for dataset, choices in sets.items():
             found = {**choices, **dense.get(dataset, {})}
             figures = {
