@@ -2,21 +2,26 @@
 
 Enlarging an image bilinearly by a whole s is a 3x3 convolution with fixed weights and a pixel
 shuffle, which is what the light head is. Put together, the image never exists by itself: on a CPU
-making it and adding it take longer than the head.
+making it and adding it take longer than the head. It is one convolution, as a program skips what is
+covered in its last convolution alone.
 """
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ... import engine
+from ... import engine, ops
+from ...ops._packing import Cache
 from .upsamplers import PixelShuffleUpsampler
 
 _COLOURS = 3
+_PROGRAM = "v1 = conv v0 weight=0 bias=1 pad=1\nv2 = shuffle v1 factor={scale}\nreturn v2"
+
+_weights = Cache()
 
 
 def bilinear_taps(scale: int) -> Tensor:
@@ -35,26 +40,6 @@ def bilinear_taps(scale: int) -> Tensor:
     return taps.repeat(_COLOURS, 1, 1, 1, 1).flatten(0, 1).float()
 
 
-class _Head(nn.Module):
-    """[N, C+3, H, W], the feature and the image -> [N, 3, sH, sW]; the image is zero-padded."""
-
-    taps: Tensor
-
-    def __init__(self, conv: nn.Conv2d, shuffle: nn.PixelShuffle, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.conv, self.shuffle = conv, shuffle
-        self.channels = conv.in_channels
-        self.register_buffer("taps", bilinear_taps(shuffle.upscale_factor).to(dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        skip = F.conv2d(x[:, self.channels :], self.taps, padding=1, groups=_COLOURS)
-        return self.shuffle(self.conv(x[:, : self.channels]) + skip)
-
-
-# Beside the upsamplers, which own the convolution: not in their state dict, nor in copies.
-_heads: WeakKeyDictionary[nn.Module, _Head] = WeakKeyDictionary()
-
-
 def over_bilinear(
     upsampler: nn.Module,
     lr: Tensor,  # [B, 3, H, W]
@@ -71,7 +56,10 @@ def over_bilinear(
     if torch.compiler.is_compiling() or type(upsampler) is not PixelShuffleUpsampler:
         return None
     conv, shuffle = upsampler
-    if type(conv) is not nn.Conv2d or type(shuffle) is not nn.PixelShuffle:
+    if type(conv) is not nn.Conv2d or type(shuffle) is not nn.PixelShuffle or conv.bias is None:
+        return None
+    scale = shuffle.upscale_factor
+    if conv.weight.shape != (_COLOURS * scale**2, feature.shape[1], 3, 3) or conv.padding != (1, 1):
         return None
     if type(lr) is not Tensor or lr.device.type != "cpu" or lr.dtype != feature.dtype:
         return None
@@ -79,25 +67,42 @@ def over_bilinear(
         return None
     if engine.why_not_run(upsampler, feature) is not None:
         return None
-    head = _heads.get(upsampler)
-    if head is None or head.conv is not conv or head.taps.dtype != lr.dtype:
-        head = _heads[upsampler] = _Head(conv, shuffle, lr.dtype)
-    coarse: Tensor = engine.run(head, torch.cat((feature, lr), 1), covered=covered)
-    _frame_(coarse, lr, head.taps)
+    both = _weights.get((scale,), [conv.weight], partial(_with_taps, conv.weight, scale))
+    index, side = (None, 1) if covered is None else (covered.index, covered.patch_size)
+    x = torch.cat((feature, lr), 1)
+    coarse = ops.run_program(x, [both, conv.bias], _PROGRAM.format(scale=scale), index, side)
+    _frame_(coarse, lr, scale)
     return coarse
 
 
-def _frame_(coarse: Tensor, lr: Tensor, taps: Tensor) -> None:
-    """Add what the pixels around ``lr``, its edge repeated, give the outermost pixels, in place."""
+@torch.no_grad()
+def _with_taps(weight: Tensor, scale: int) -> Tensor:
+    """Weights [3 s^2, C+3, 3, 3] for the feature and, behind it, the image."""
+    taps = bilinear_taps(scale).to(weight)  # [3 s^2, 1, 3, 3]
+    own = torch.eye(_COLOURS).to(weight).repeat_interleave(scale**2, 0)  # [3 s^2, 3]
+    return torch.cat((weight.detach(), taps * own[:, :, None, None]), 1).contiguous()
+
+
+@lru_cache(maxsize=32)
+def _beyond(scale: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What the pixel beyond an edge weighs in the rows next to it, [s/2] each: first and last."""
+    first = (0.5 - (torch.arange(scale // 2) + 0.5) / scale).to(dtype)
+    return first, first.flip(0)
+
+
+def _frame_(coarse: Tensor, lr: Tensor, scale: int) -> None:
+    """Add what the repeated edge of ``lr`` gives the outermost pixels, in place.
+
+    The convolution took zeros around the image. First what rows above and below weigh, then what
+    columns left and right do; where both lie outside, the rows have given it all.
+    """
     height, width = lr.shape[-2:]
-    scale = coarse.shape[-1] // width
-    around = F.pad(lr, (1, 1, 1, 1), mode="replicate")
-    around[..., 1:-1, 1:-1] = 0
-    for y in {0, height - 1}:
-        row = F.conv2d(around[..., y : y + 3, :], taps, groups=_COLOURS)
-        coarse[..., scale * y : scale * (y + 1), :] += F.pixel_shuffle(row, scale)
-    if height > 2:
-        for x in {0, width - 1}:
-            column = F.conv2d(around[..., 1:-1, x : x + 3], taps, groups=_COLOURS)
-            side = slice(scale * x, scale * (x + 1))
-            coarse[..., scale:-scale, side] += F.pixel_shuffle(column, scale)
+    edge, (first, last) = scale // 2, _beyond(scale, lr.dtype)
+    rows = F.interpolate(lr[..., [0, -1], :], size=(2, scale * width), mode="bilinear")
+    columns = F.interpolate(lr[..., [0, -1]], size=(scale * height, 2), mode="bilinear")
+    columns[..., :edge, :] *= 1 - first[:, None]
+    columns[..., -edge:, :] *= 1 - last[:, None]
+    coarse[..., :edge, :] += rows[..., :1, :] * first[:, None]
+    coarse[..., -edge:, :] += rows[..., 1:, :] * last[:, None]
+    coarse[..., :edge] += columns[..., :1] * first
+    coarse[..., -edge:] += columns[..., 1:] * last
