@@ -127,24 +127,31 @@ def _do_all(
 def _share_out(jobs: list[Job], settings: Settings, devices: list[str], tell: Tell) -> None:
     """Every device takes the next job when it is done with one."""
     context = multiprocessing.get_context("spawn")
-    todo, told = context.Queue(), context.Queue()
+    todo, told, stop = context.Queue(), context.Queue(), context.Event()
     for each in [*enumerate(jobs), *(None for _ in devices)]:
         todo.put(each)
     threads = max((os.cpu_count() or 1) // len(devices), 1)
     workers: list[BaseProcess] = [
         context.Process(
             target=_work,
-            args=(replace(settings, device=device), threads, todo, told),
+            args=(replace(settings, device=device), threads, todo, told, stop),
             daemon=True,
         )
         for device in devices
     ]
-    for worker in workers:
-        worker.start()
     try:
+        with _deaf():  # what they inherit until they are at work
+            for worker in workers:
+                worker.start()
         _listen(workers, told, tell)
     finally:
+        stop.set()
         _end(workers)
+        with contextlib.suppress(queue.Empty):
+            while True:  # what they did since
+                kind, *rest = told.get(timeout=0.1)
+                if kind == "row":
+                    tell(kind, *rest)
 
 
 def _listen(workers: list[BaseProcess], told: Any, tell: Tell) -> None:
@@ -171,10 +178,11 @@ def _listen(workers: list[BaseProcess], told: Any, tell: Tell) -> None:
 
 def _end(workers: list[BaseProcess]) -> None:
     """Interrupt who is still at work, and wait until all have tidied up."""
+    workers = [worker for worker in workers if worker.pid is not None]
     for worker in workers:
-        if worker.is_alive() and worker.pid is not None:
+        if worker.is_alive():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGINT)
+                os.kill(worker.pid or 0, signal.SIGINT)
     until = time.monotonic() + _GRACE
     for worker in workers:
         worker.join(max(until - time.monotonic(), 0))
@@ -183,7 +191,7 @@ def _end(workers: list[BaseProcess]) -> None:
             worker.join()
 
 
-def _work(settings: Settings, threads: int, todo: Any, told: Any) -> None:
+def _work(settings: Settings, threads: int, todo: Any, told: Any, stop: Any) -> None:
     """What a worker's process does."""
     with contextlib.suppress(KeyboardInterrupt), _one_interrupt():
         import torch
@@ -193,20 +201,34 @@ def _work(settings: Settings, threads: int, todo: Any, told: Any) -> None:
 
         try:
             torch.set_num_threads(threads)
-            _do_all(upscaler_of(settings), _taken(todo), settings, tell)
+            _do_all(upscaler_of(settings), _taken(todo, stop), settings, tell)
             tell("done")
         except Exception as error:
             tell("failed", f"{settings.device}: {error}")
 
 
-def _taken(todo: Any) -> Iterator[tuple[int, Job]]:
+def _taken(todo: Any, stop: Any) -> Iterator[tuple[int, Job]]:
     """Jobs as long as there are any, and somebody to tell of them."""
     parent = multiprocessing.parent_process()
-    while parent is not None and parent.is_alive():
+    while parent is not None and parent.is_alive() and not stop.is_set():
         job = todo.get()
         if job is None:
             return
         yield job
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C does nothing inside, nor to processes that start there."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread, which gets no signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ TimeBudgetOption = Annotated[
     str | None,
     typer.Option(
         "--time-budget",
-        help="Refine as much as an image's share of this time allows: 200ms, 1.5s, 1min.",
+        help="Refine as much of each image as this time allows: 200ms, 1.5s, 1min.",
     ),
 ]
 QualityOption = Annotated[

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,6 +223,36 @@ def test_stopped_at_any_moment(
             assert path.read_bytes() == whole[path.name], path.name
     stopped = [i for i, code in enumerate(codes[1:]) if code != 0]
     assert stopped, "every run was over before the signal"
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kill"])
+def test_several_processes_stop_together(
+    model: tuple, photographs: Path, tmp_path: Path, whole_group: bool
+) -> None:
+    """By Ctrl-C in a terminal, which signals all of them, and by a signal to the first alone."""
+    out = tmp_path / "out"
+    words = ["-m", "sparsesr", "upscale", photographs, "-o", out, *model, "--devices", "cpu,cpu"]
+    process = subprocess.Popen(
+        [sys.executable, *(str(word) for word in words)],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    begun = time.monotonic()
+    while not (out.is_dir() and list(out.glob("*.png"))):
+        assert time.monotonic() - begun < 120, "nothing was done"
+        time.sleep(0.001)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    found = sorted(out.iterdir())
+    assert {path.suffix for path in found} == {".png"}
+    assert all(read_image(path).shape == (96, 80, 3) for path in found)
+    assert process.returncode == (130 if "interrupted:" in err else 0), err
+    told = re.search(rf"interrupted: (\d+) of {FILES} files are done", err)
+    # A file may have got its name just before the process that made it was stopped.
+    assert process.returncode == 0 or (told is not None and int(told[1]) <= len(found))
 
 
 def test_going_on_after_a_stop(
