@@ -85,6 +85,8 @@ class TimeBudget:
         size = (lr.shape[0], lr.shape[2], lr.shape[3])
         curve = self.curve(lr)
         pace = statistics.median(self._ratios[size])
+        if self.seconds < _SLACK * pace * curve.seconds[0]:  # a busy moment, or always?
+            pace = self._check_pace(lr, curve)
         least = pace * curve.seconds[0]
         if self.seconds < _SLACK * least:
             raise ValueError(
@@ -120,12 +122,18 @@ class TimeBudget:
             self._store.add(curve)
             self._ratios[size] = deque([1.0], _REMEMBERED)
             return curve
-        checks = [timed(run, shares[1], self._upscaler.device) for _ in range(_CHECKS + 1)][1:]
-        while len(checks) < 3 * _CHECKS and sum(checks) < _CHECKED:
-            checks.append(timed(run, shares[1], self._upscaler.device))
-        pace = statistics.median(checks) / curve.seconds_for(shares[1])
-        self._ratios[size] = deque([pace] * _CHECKS, _REMEMBERED)
+        self._check_pace(lr, curve)
         return curve
+
+    def _check_pace(self, lr: Tensor, curve: TimingCurve) -> float:
+        """How much longer than on the curve calls take now; also what is remembered of calls."""
+        run, share = self._runner(lr, curve.size), curve.shares[1]
+        checks = [timed(run, share, self._upscaler.device) for _ in range(_CHECKS + 1)][1:]
+        while len(checks) < 3 * _CHECKS and sum(checks) < _CHECKED:
+            checks.append(timed(run, share, self._upscaler.device))
+        pace = statistics.median(checks) / curve.seconds_for(share)
+        self._ratios[curve.size] = deque([pace] * _CHECKS, _REMEMBERED)
+        return pace
 
     def _runner(self, lr: Tensor, size: tuple[int, int, int]) -> Callable[[float], object]:
         """What makes a call that refines a share, without telling its progress."""
