@@ -9,7 +9,7 @@ from typing import Any
 from sparsesr.models import is_model
 
 STAGES = ("dnet", "allnet", "e2e", "mask")  # of an MGA form
-HEADED = ("dnet", "allnet", "e2e", "head", "mask")  # of one with a light coarse head
+HEADED = ("dnet", "head", "allnet", "e2e", "mask")  # of one with a light coarse head
 ROUTED = ("heavy", "light")  # of a PCSR form
 WHOLE = "whole"  # of any other network: all of it, in one step
 _FAMILY_SUFFIX = "-mga"

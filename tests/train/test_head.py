@@ -153,7 +153,11 @@ def test_names_of_the_steps(recipe: Recipe) -> None:
         "mask": "fsrcnn-mga-light",
     }
     short = load_recipe(RECIPE, profile="short")
-    assert [short.stage_model(stage.name) for stage in short.stages] == ["fsrcnn-mga-light"] * 2
+    assert {stage.name: short.stage_model(stage.name) for stage in short.stages} == {
+        "head": "fsrcnn-mga-light",
+        "allnet": "fsrcnn-allnet-light",
+        "mask": "fsrcnn-mga-light",
+    }
     with pytest.raises(
         RecipeError, match="fsrcnn-mga is trained in dnet, allnet, e2e, mask; got h"
     ):

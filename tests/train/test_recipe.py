@@ -148,7 +148,7 @@ def test_a_text_has_no_folder(recipe_text: str) -> None:
         ("stages.dnet.optimizer.warmup=6", "warmup: expected less than a period (6 steps), got 6"),
         (
             "stages.dnet.name=dent",
-            "expected one of dnet, allnet, e2e, head, mask, heavy, light, whole, or one",
+            "expected one of dnet, head, allnet, e2e, mask, heavy, light, whole, or one",
         ),
         (
             "stages.dnet.name=allnet-",
