@@ -1,6 +1,7 @@
 """Measure what docs/choosing.md says: light coarse images beside heavy ones, quality and time.
 
     python tools/choosing.py ../shared/data    # measure (half an hour), then as below
+    python tools/choosing.py ../shared/data --keep-plans   # after new weights: plans have none
     python tools/choosing.py                   # the document's tables and figure from its results
     python tools/choosing.py --check           # exit 1 if a table is not what the results say
 
@@ -55,8 +56,11 @@ PLANS: dict[str, tuple[tuple[int, int], list[tuple[int, int]] | None, int]] = {
 }
 
 
-def measure(data: Path, repeats: int) -> dict[str, Any]:
-    """All of docs/choosing.json; on one thread, whose CPU time other processes change little."""
+def measure(data: Path, repeats: int, plans: dict[str, Any] | None = None) -> dict[str, Any]:
+    """All of docs/choosing.json; on one thread, whose CPU time other processes change little.
+
+    ``plans`` measured before are kept: their networks are untrained.
+    """
     torch.set_num_threads(1)
     nets = {name: sparsesr.from_pretrained(name) for name in (HEAVY, LIGHT, DENSE)}
     sets = {}
@@ -66,12 +70,6 @@ def measure(data: Path, repeats: int) -> dict[str, Any]:
         sets[name]["same_time"] = [
             same_time(sets[name]["points"], share, data / name, nets) for share in COMPARED
         ]
-    plans = {}
-    for family, (size, splits, each) in PLANS.items():
-        print(f"{family}: plan", flush=True)
-        plans[family] = plan(
-            family, SCALE, size, splits=splits, repeats=each, clock=time.process_time
-        )
     return {
         "convention": "Y of MATLAB rgb2ycbcr, 8-bit rounded, border = scale, mean over images",
         "timing": {
@@ -83,8 +81,18 @@ def measure(data: Path, repeats: int) -> dict[str, Any]:
             "load_average_after": round(os.getloadavg()[0], 2),
         },
         "sets": sets,
-        "plans": plans,
+        "plans": _plans() if plans is None else plans,
     }
+
+
+def _plans() -> dict[str, Any]:
+    found = {}
+    for family, (size, splits, each) in PLANS.items():
+        print(f"{family}: plan", flush=True)
+        found[family] = plan(
+            family, SCALE, size, splits=splits, repeats=each, clock=time.process_time
+        )
+    return found
 
 
 def curves(nets: dict[str, Any], root: Path, repeats: int) -> dict[str, Any]:
@@ -338,10 +346,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, nargs="?", help="folder with Set5/, Set14/ and B100/")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--keep-plans", action="store_true")
     parser.add_argument("--repeats", type=int, default=15)
     asked = parser.parse_args()
     if asked.data is not None:
-        text = json.dumps(measure(asked.data, asked.repeats), indent=1)
+        kept = json.loads(RESULT.read_text(encoding="utf-8"))["plans"] if asked.keep_plans else None
+        text = json.dumps(measure(asked.data, asked.repeats, kept), indent=1)
         RESULT.write_text(text + "\n", encoding="utf-8")
     result = json.loads(RESULT.read_text(encoding="utf-8"))
     old = DOCUMENT.read_text(encoding="utf-8")
