@@ -135,17 +135,21 @@ def _runs(nets: dict[str, Any], lr: torch.Tensor) -> dict[str, Callable[[], Any]
     return runs
 
 
+def rising(points: list[dict[str, float]]) -> list[float]:
+    """Seconds of the points; where noise makes more work take less time, as long as less work."""
+    return [float(each) for each in np.maximum.accumulate([point["seconds"] for point in points])]
+
+
 def same_time(
     points: dict[str, list[dict[str, float]]], share: float, root: Path, nets: dict[str, Any]
 ) -> dict[str, Any]:
     """The heavy network at a share, and the light one at that share and at the same time."""
-    heavy, light = points[HEAVY], points[LIGHT]
-    at = next(point for point in heavy if point["share"] == share)
-    # From one patch up; a curve that noise makes fall is taken as level.
-    seconds = np.maximum.accumulate([point["seconds"] for point in light[1:]])
-    shares = [point["share"] for point in light[1:]]
-    reached = round(float(np.interp(at["seconds"], seconds, shares)), 4)
-    found: dict[str, Any] = {"share": share, "seconds": at["seconds"], "light_share": reached}
+    at = next(i for i, point in enumerate(points[HEAVY]) if point["share"] == share)
+    taken = rising(points[HEAVY])[at]
+    # From one patch up: there is nothing between none and the first, which needs the mask.
+    shares = [point["share"] for point in points[LIGHT][1:]]
+    reached = round(float(np.interp(taken, rising(points[LIGHT])[1:], shares)), 4)
+    found: dict[str, Any] = {"share": share, "seconds": taken, "light_share": reached}
     for key, name, budget in (
         ("heavy", HEAVY, share),
         ("light_same_share", LIGHT, share),
