@@ -1,15 +1,17 @@
-"""What the forms of ``evaluate`` share: data sets that are there, files that are not, a bar."""
+"""What the forms of ``evaluate`` share: data sets that are there, files that are not, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparsesr.cli._common import CommandError, console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sparsesr.inference.evaluation import Progress
 
 
@@ -39,6 +41,42 @@ def check_outputs(files: Sequence[Path], overwrite: bool) -> None:
             raise CommandError(f"the folder {file.parent} does not exist; create it first")
         if file.exists() and not overwrite:
             raise CommandError(f"{file} already exists; pass --overwrite to replace it")
+
+
+def each_set(
+    run: Callable[..., dict[str, Any]],
+    net: Any,
+    scale: int,
+    folders: Sequence[Path],
+    quiet: bool,
+    options: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """The document of ``run(net, folder, scale, ...)`` for each folder."""
+    documents = []
+    for folder in folders:
+        with progress_bar(quiet) as show:
+            documents.append(run(net, folder, scale, progress=show, **options))
+    return documents
+
+
+def image_table(
+    title: str,
+    columns: Sequence[str],
+    document: dict[str, Any],
+    cells: Callable[[dict[str, Any]], list[str]],
+) -> Table:
+    """A row of ``cells`` for each image of a document, and one for their mean."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("image")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for image in document["images"]:
+        table.add_row(image["name"], *cells(image))
+    table.add_section()
+    table.add_row("mean", *cells(document["mean"]))
+    return table
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsesr.cli._common import console
-from sparsesr.cli._data_sets import check_outputs, data_set_names, progress_bar
+from sparsesr.cli._data_sets import check_outputs, data_set_names, image_table, progress_bar
 
 
 def compare_sets(
@@ -75,18 +75,10 @@ def _compare(
 
 def show_mask_error(document: dict[str, Any]) -> None:
     """Print a document of ``--mask-error``."""
-    from rich.table import Table
-
-    table = Table(title=f"{document['model']} on {document['dataset']}", title_justify="left")
-    table.add_column("image")
-    for name in ("mask L1", "L1 of an all-zero mask", "pixels changed < 1/255"):
-        table.add_column(name, justify="right")
-    for image in document["images"]:
-        table.add_row(image["name"], *_cells(image))
-    table.add_section()
-    table.add_row("mean", *_cells(document["mean"]))
+    title = f"{document['model']} on {document['dataset']}"
+    titles = ("mask L1", "L1 of an all-zero mask", "pixels changed < 1/255")
     out = console(stderr=False)
-    out.print(table)
+    out.print(image_table(title, titles, document, _cells))
     out.print(
         f"Mask L1: mean |M - T| over the patches, T normalised in each image; the paper (MGA, "
         f"figure 6) gives {document['paper_mask_l1']}."

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sparsesr.cli._common import console
+from sparsesr.cli._data_sets import image_table
 
 _COSTS = {"heavy_fraction": "heavy", "paper_flops": "paper's GFLOPs", "macs": "GMACs"}
-_CONVENTIONS = {
-    "y": "Y of MATLAB rgb2ycbcr, 8-bit rounded, border {scale} cropped",
-    "rgb": "RGB, 8-bit rounded, border {scale} cropped",
-    "pcsr": "PCSR's: RGB, float LR, LR cropped to 28 n + 32, 8-bit rounded, border {scale} cropped",
-}
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -26,31 +22,23 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def show_quality(result: dict[str, Any]) -> None:
     """Print a document of ``evaluate``: a row for each image, the mean, the convention."""
-    from rich.table import Table
-
     mean = result["mean"]
     words = f"{result['model']} on {result['dataset']}"
     options = ("order", "mask", "hr_mod", "refine")
     extras = [f"{key} {result[key]}" for key in options if key in result]
     title = ", ".join([words, *extras])
-    table = Table(title=title, title_justify="left")
-    table.add_column("image")
     modules = len(mean.get("sparsity_of_modules", []))
     columns = ["PSNR dB", "SSIM"]
     columns += ["patches"] if result["images"][0]["k_used"] is not None else []
     columns += ["sparsity", *(f"SMM{i + 1}" for i in range(modules))] if modules else []
     columns += [words for key, words in _COSTS.items() if key in mean]
-    for name in columns:
-        table.add_column(name, justify="right")
-    for image in result["images"]:
-        table.add_row(image["name"], *_cells(image))
-    table.add_section()
-    table.add_row("mean", *_cells(mean))
     out = console(stderr=False)
-    out.print(table)
+    out.print(image_table(title, columns, result, _cells))
     out.print(convention_line(result))
 
 
 def convention_line(result: dict[str, Any]) -> str:
     """What PSNR and SSIM were taken of."""
-    return "Convention: " + _CONVENTIONS[result["convention"]].format(scale=result["scale"])
+    from sparsesr.inference.choices import CONVENTIONS
+
+    return "Convention: " + CONVENTIONS[result["convention"]].format(scale=result["scale"])

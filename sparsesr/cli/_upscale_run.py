@@ -220,15 +220,8 @@ def _taken(todo: Any, stop: Any) -> Iterator[tuple[int, Job]]:
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
     """Ctrl-C does nothing inside, nor to processes that start there."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread, which gets no signals
+    with _on_interrupt(signal.SIG_IGN):
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -242,8 +235,15 @@ def _one_interrupt() -> Iterator[None]:
         if since > _ONCE:
             raise KeyboardInterrupt
 
+    with _on_interrupt(interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def _on_interrupt(handler: Any) -> Iterator[None]:
+    """What Ctrl-C does inside."""
     try:
-        before = signal.signal(signal.SIGINT, interrupt)
+        before = signal.signal(signal.SIGINT, handler)
     except ValueError:  # not in the main thread, which gets no signals
         yield
         return

@@ -87,6 +87,7 @@ def _told(job: Job, error: Exception) -> str:
 
 def _do(upscaler: Upscaler, job: Job, settings: Settings) -> Row:
     from sparsesr.inference import compare
+    from sparsesr.inference.choices import tells_in_details
     from sparsesr.inference.pictures import lr_tensor, with_result
     from sparsesr.io import read_picture, write_image, write_picture
 
@@ -94,7 +95,7 @@ def _do(upscaler: Upscaler, job: Job, settings: Settings) -> Row:
     with _collected(told):
         image = read_picture(job.source)
     lr = lr_tensor(image)
-    details = _shows_choices(upscaler.net) or job.mask is not None
+    details = tells_in_details(upscaler.net) or job.mask is not None
     start = time.perf_counter()
     out: Any = upscaler.run(lr, **({"return_details": True} if details else {}))
     picked = upscaler.picked
@@ -136,13 +137,6 @@ def _collected(texts: list[str]) -> Iterator[None]:
     texts += [str(warning.message) for warning in caught]
 
 
-def _shows_choices(net: Any) -> bool:
-    """Whether only the details of a call tell how much was computed."""
-    from sparsesr.nn import has_sparse_masks, routes_pixels
-
-    return has_sparse_masks(net) or routes_pixels(net)
-
-
 def _choices(
     upscaler: Upscaler, lr_size: list[int], out: Any, details: bool, draw: bool
 ) -> tuple[Row, np.ndarray | None]:
@@ -168,10 +162,7 @@ def _patches(
 
     net: Any = upscaler.net
     grid = patch_grid(lr_size[0], lr_size[1], net.patch_size)
-    picked = {"k": upscaler.k, "budget": upscaler.budget}
-    if upscaler.picked is not None:
-        picked = upscaler.picked.options
-    count = net.patch_count((lr_size[0], lr_size[1]), **picked)
+    count = net.patch_count((lr_size[0], lr_size[1]), **upscaler.chosen())
     row = {"k_used": count, "coverage": count / (grid[0] * grid[1])}
     if out is None:
         return row, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +25,10 @@ from sparsesr.cli._common import (
     parse_k,
     print_json,
 )
-from sparsesr.cli._data_sets import check_data, check_outputs, progress_bar
+from sparsesr.cli._data_sets import check_data, check_outputs, each_set
 from sparsesr.cli._mask_error import compare_sets, show_mask_error
 from sparsesr.cli._quality_table import show_quality
-from sparsesr.cli._seams import measure_sets, show_seams
+from sparsesr.cli._seams import show_seams
 from sparsesr.cli._sweep import show_sweep, sweep_sets
 
 _MASK_FOLDER = Path("sparsesr-mask-error")
@@ -163,13 +163,17 @@ def evaluate(
         documents = sweep_sets(net, factor, data, sweep, dense, figure, overwrite, quiet, options)
         show = show_sweep
     elif seams:
+        from sparsesr.inference.seams import measure_seams
+
         del quality["refine"]
         options = {**common, **quality, "smooth": smooth, **_choice(net, k, budget)}
-        documents = measure_sets(net, factor, data, quiet, options)
+        documents = each_set(measure_seams, net, factor, data, quiet, options)
         show = show_seams
     else:
+        from sparsesr.inference import evaluate as run
+
         options = {**common, **quality, "mask": mask, **_choice(net, k, budget)}
-        documents = _evaluate_sets(net, factor, data, quiet, options)
+        documents = each_set(run, net, factor, data, quiet, options)
     if csv is not None:
         from sparsesr.inference.csv_rows import write_csv
 
@@ -200,15 +204,3 @@ def _choice(net: Any, k: str, budget: str | None) -> dict[str, Any]:
         return parse_k(None, budget)
     words = ("paper", "all", "adaptive")
     return {"k": k if k in words else parse_k(k, None, net)["k"]}
-
-
-def _evaluate_sets(
-    net: Any, scale: int, folders: Sequence[Path], quiet: bool, options: dict[str, Any]
-) -> list[dict[str, Any]]:
-    from sparsesr.inference import evaluate as run
-
-    documents = []
-    for folder in folders:
-        with progress_bar(quiet) as show:
-            documents.append(run(net, folder, scale, progress=show, **options))
-    return documents

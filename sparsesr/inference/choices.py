@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from sparsesr.inference.upscaler import check_choice
-from sparsesr.nn import check_routing, routes_pixels, selects_patches
+from sparsesr.nn import check_routing, has_sparse_masks, routes_pixels, selects_patches
 
 # The patches MGA refines per image: its code says 240 for the small sets, 1000 elsewhere.
 PAPER_K = {"set5": 240, "set14": 240, "b100": 240, "bsd100": 240, "bsds100": 240}
@@ -15,6 +15,13 @@ PAPER_K_ELSEWHERE = 1000
 
 # Shares of the patches or pixels that words stand for.
 QUALITY = {"draft": 0.10, "balanced": 0.25, "full": 1.0}
+
+# What PSNR and SSIM are taken of, by the names of the conventions.
+CONVENTIONS = {
+    "y": "Y of MATLAB rgb2ycbcr, 8-bit rounded, border {scale} cropped",
+    "rgb": "RGB, 8-bit rounded, border {scale} cropped",
+    "pcsr": "PCSR's: RGB, float LR, LR cropped to 28 n + 32, 8-bit rounded, border {scale} cropped",
+}
 
 ALL = 2**31 - 1  # models clamp k to the number of patches
 
@@ -30,7 +37,7 @@ def check_options(
 ) -> None:
     """ValueError for a word, a scale or a combination that ``evaluate`` does not know."""
     for name, value, allowed in (
-        ("convention", convention, ("y", "rgb", "pcsr")),
+        ("convention", convention, tuple(CONVENTIONS)),
         ("order", order, ("largest", "random", "smallest")),
         ("mask", mask, ("predicted", "oracle")),
     ):
@@ -86,6 +93,11 @@ def _routing(k: int | float | str) -> dict[str, Any]:
         return words[k]
     check_routing(k, False, None)
     return {"k": float(k)}
+
+
+def tells_in_details(net: nn.Module) -> bool:
+    """Whether only the details of a call tell how much of the image was computed."""
+    return has_sparse_masks(net) or routes_pixels(net)
 
 
 def k_shown(choice: dict[str, Any]) -> Any:

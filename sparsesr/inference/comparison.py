@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsesr.inference.choices import ALL
-from sparsesr.inference.upscaler import Upscaler, choice_options, round_to_array
+from sparsesr.inference.choices import ALL, CONVENTIONS, tells_in_details
+from sparsesr.inference.upscaler import Upscaler, round_to_array
 from sparsesr.metrics import LUMA, imresize, rgb_to_y
 from sparsesr.models import MaskedNet
 from sparsesr.nn import has_sparse_masks, routes_pixels, selects_patches
@@ -121,7 +121,7 @@ def comparison_panels(
         raise ValueError(f"compare: expected lr [1, 3, H, W], got {tuple(lr.shape)}")
     original = None if hr is None else _checked(upscaler, lr, "hr", hr)
     if result is None:
-        details = routes_pixels(upscaler.net) or has_sparse_masks(upscaler.net)
+        details = tells_in_details(upscaler.net)
         result = upscaler.run(lr, **({"return_details": True} if details else {}))
     sr = _checked(upscaler, lr, "result", result if isinstance(result, Tensor) else result.sr)
     size = (sr.shape[-2], sr.shape[-1])
@@ -172,7 +172,7 @@ def _forms(upscaler: Upscaler, lr: Tensor, result: Any) -> Iterator[Panel]:
     if selects_patches(net):
         rows, cols = patch_grid(lr.shape[-2], lr.shape[-1], net.patch_size)
         cells = rows * cols
-        count = net.patch_count((lr.shape[-2], lr.shape[-1]), **_choice(upscaler))
+        count = net.patch_count((lr.shape[-2], lr.shape[-1]), **upscaler.chosen())
         share = f"k {count:,} of {cells:,} ({_percent(count / cells)})"
         chosen = round_to_array(sr)
         del sr, result
@@ -196,23 +196,13 @@ def _forms(upscaler: Upscaler, lr: Tensor, result: Any) -> Iterator[Panel]:
 
 def _run(upscaler: Upscaler, lr: Tensor, **options: Any) -> np.ndarray:
     """Another call, which is none of the progress that is shown."""
-    shown, upscaler.progress = upscaler.progress, None
-    try:
+    with upscaler.silent():
         return round_to_array(upscaler.run(lr, **options))
-    finally:
-        upscaler.progress = shown
-
-
-def _choice(upscaler: Upscaler) -> dict[str, Any]:
-    """k or budget of the last call that was left to the upscaler."""
-    if upscaler.picked is not None:  # by the time that the call may take
-        return upscaler.picked.options
-    return choice_options(upscaler.k, upscaler.budget)
 
 
 def _routed(upscaler: Upscaler, result: Any) -> str:
     """What chose the classes, and the share of the heavy pixels if ``result`` has it."""
-    choice = _choice(upscaler)
+    choice = upscaler.chosen()
     if not isinstance(result, Tensor):
         heavy = f"{_percent(float(result.heavy_fraction()[0]))} heavy"
         return f"k {choice['k']:g}, {heavy}" if "k" in choice else heavy
@@ -335,7 +325,7 @@ def _note(upscaler: Upscaler, lr: Tensor, panels: Sequence[Panel], measured: boo
     shown = shown_size(height, width)
     note += f", shown at {shown[1]}x{shown[0]}." if shown < (height, width) else "."
     if measured and panels[0].psnr is not None:
-        note += f" PSNR on Y of MATLAB rgb2ycbcr, 8-bit rounded, border {border} cropped."
+        note += f" PSNR on {CONVENTIONS['y'].format(scale=border)}."
     elif measured:
         note += f" Too small for PSNR: no pixel is left inside a border of {border}."
     return note

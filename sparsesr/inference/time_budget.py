@@ -82,7 +82,7 @@ class TimeBudget:
         Raises:
             ValueError: even without refinement the call takes longer; the text tells how long.
         """
-        size = (lr.shape[0], lr.shape[2], lr.shape[3])
+        size = _size(lr)
         curve = self.curve(lr)
         pace = statistics.median(self._ratios[size])
         if self.seconds < _SLACK * pace * curve.seconds[0]:  # a busy moment, or always?
@@ -101,12 +101,11 @@ class TimeBudget:
     def took(self, pick: Pick, lr: Tensor, seconds: float) -> None:
         """Note how long the call took that was made with ``pick``."""
         pick.took = seconds
-        ratios = self._ratios[lr.shape[0], lr.shape[2], lr.shape[3]]
-        ratios.append(seconds * pick.pace / pick.expected)
+        self._ratios[_size(lr)].append(seconds * pick.pace / pick.expected)
 
     def curve(self, lr: Tensor) -> TimingCurve:
         """Seconds by share for a batch of this size, from the cache or measured now."""
-        size = (lr.shape[0], lr.shape[2], lr.shape[3])
+        size = _size(lr)
         if self._store is None:
             from sparsesr.data.cache import default_cache_dir
 
@@ -139,11 +138,8 @@ class TimeBudget:
         """What makes a call that refines a share, without telling its progress."""
 
         def run(share: float) -> object:
-            shown, self._upscaler.progress = self._upscaler.progress, None
-            try:
+            with self._upscaler.silent():
                 return self._upscaler.run(lr, **self._options(share, size)[0])
-            finally:
-                self._upscaler.progress = shown
 
         return run
 
@@ -168,6 +164,10 @@ class TimeBudget:
             return rows * cols
         height, width = net.output_size((size[1], size[2]), self._upscaler.scale)
         return height * width
+
+
+def _size(lr: Tensor) -> tuple[int, int, int]:
+    return (lr.shape[0], lr.shape[2], lr.shape[3])
 
 
 def check_time_budget(net: torch.nn.Module, seconds: float) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -186,6 +186,21 @@ class Upscaler:
                 del out
                 out = self._enlarge(self._float_net(), lr, torch.float32, options)
             return out
+
+    def chosen(self) -> dict[str, Any]:
+        """``k`` or ``budget`` of the last call that was left to this upscaler; may be empty."""
+        if self.picked is not None:  # by the time that the call might take
+            return self.picked.options
+        return choice_options(self.k, self.budget)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """``progress`` hears nothing of the calls inside."""
+        shown, self.progress = self.progress, None
+        try:
+            yield
+        finally:
+            self.progress = shown
 
     def _run_timed(self, clock: TimeBudget, lr: Tensor, options: dict[str, Any]) -> Any:
         """``run`` with what the time allows."""

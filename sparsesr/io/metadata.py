@@ -19,7 +19,7 @@ _TELLING = frozenset(
 )
 # ... and those of an EXIF block that would contradict the file it is written to.
 _STORAGE = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 513, 514, 34675})
-_XMP_TAG = 700
+XMP_TAG = 700
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[1-8]')
 _XMP_WIDTH = re.compile(rb'((?:tiff:ImageWidth|exif:PixelXDimension)(?:="|>))\d+')
 _XMP_HEIGHT = re.compile(rb'((?:tiff:ImageLength|exif:PixelYDimension)(?:="|>))\d+')
@@ -103,7 +103,7 @@ def read_metadata(image: Any, path: Path) -> tuple[Metadata, str]:
 def _xmp(image: Any) -> bytes | None:
     found = image.info.get("xmp")
     if image.format == "TIFF":
-        found = image.tag_v2.get(_XMP_TAG)
+        found = image.tag_v2.get(XMP_TAG)
     if isinstance(found, tuple):  # of numbers, as some files have it
         found = bytes(found)
     return found.encode() if isinstance(found, str) else found or None

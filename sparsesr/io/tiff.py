@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsesr.io.metadata import Metadata
+from sparsesr.io.metadata import XMP_TAG, Metadata
 
 _ROWS_A_STRIP = 64
 _PALETTE, _CMYK = 3, 5
@@ -83,7 +83,7 @@ def write_tiff(
         tags[282], tags[283] = metadata.dpi
         tags[296] = 2
     if metadata.xmp is not None:
-        tags[700] = metadata.xmp
+        tags[XMP_TAG] = metadata.xmp
     if metadata.icc is not None:
         tags[34675] = metadata.icc
     head = io.BytesIO()
