@@ -1,6 +1,6 @@
 """The command line: ``sparsesr COMMAND``, the commands being ``COMMANDS``.
 
-Exit codes: 0 done, 1 some files failed, 2 usage, 3 backend or model missing.
+Exit codes: 0 done, 1 some files failed, 2 usage, 3 backend or model missing, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         name="sparsesr",
         help="Super-resolution that spends its time where it shows.",
-        epilog="Exit codes: 0 done, 1 some files failed, 2 usage, 3 backend or model missing.",
+        epilog="Exit codes: 0 done, 1 some files failed, 2 usage, 3 backend or model missing, "
+        "130 Ctrl-C.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

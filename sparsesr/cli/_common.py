@@ -82,6 +82,8 @@ def guarded(command: Command) -> Command:
             raise
         except CommandError as error:
             fail(str(error), error.code)
+        except KeyboardInterrupt:
+            fail("interrupted", INTERRUPTED)
         except Exception as error:
             from sparsesr.data import CacheError
             from sparsesr.io import ImageError

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # tell("tiles", job, done, of), tell("says", text), tell("row", job, row)
 Tell = Callable[..., None]
 
-_LOOK = 0.5  # seconds between looks at whether the workers live
+_LOOK = 0.2  # seconds between looks at Ctrl-C and at whether the workers live
 _ONCE = 2.0  # seconds in which Ctrl-C is taken for the same one
 _GRACE = 20.0  # seconds that an interrupted worker has to tidy up
 
@@ -62,11 +62,11 @@ def run_jobs(
     with _progress(out) as bar:
         board = _Board(jobs, bar, err if out.quiet else bar.console)
         try:
-            with _one_interrupt():
-                if upscaler is not None:
+            if upscaler is not None:
+                with _one_interrupt():
                     _do_all(upscaler, enumerate(jobs), settings, board.tell)
-                else:
-                    _share_out(jobs, settings, devices, board.tell)
+            else:
+                _share_out(jobs, settings, devices, board.tell)
         except KeyboardInterrupt:
             raise StoppedError(board.in_order()) from None
     return board.in_order()
@@ -139,25 +139,30 @@ def _share_out(jobs: list[Job], settings: Settings, devices: list[str], tell: Te
         )
         for device in devices
     ]
-    try:
-        with _deaf():  # what they inherit until they are at work
-            for worker in workers:
-                worker.start()
-        _listen(workers, told, tell)
-    finally:
-        stop.set()
-        _end(workers)
-        with contextlib.suppress(queue.Empty):
-            while True:  # what they did since
-                kind, *rest = told.get(timeout=0.1)
-                if kind == "row":
-                    tell(kind, *rest)
+    with _noted_interrupts() as interrupted:
+        try:
+            with _deaf():  # what they inherit until they are at work
+                for worker in workers:
+                    worker.start()
+            _listen(workers, told, tell, interrupted)
+        finally:
+            stop.set()
+            _end(workers)
+            with contextlib.suppress(queue.Empty):
+                while True:  # what they did since
+                    kind, *rest = told.get(timeout=0.1)
+                    if kind == "row":
+                        tell(kind, *rest)
 
 
-def _listen(workers: list[BaseProcess], told: Any, tell: Tell) -> None:
+def _listen(
+    workers: list[BaseProcess], told: Any, tell: Tell, interrupted: Callable[[], bool]
+) -> None:
     """Pass on what the workers tell until each has said that it is done."""
     busy = len(workers)
     while busy:
+        if interrupted():
+            raise KeyboardInterrupt
         try:
             kind, *rest = told.get(timeout=_LOOK)
         except queue.Empty:
@@ -222,6 +227,18 @@ def _deaf() -> Iterator[None]:
     """Ctrl-C does nothing inside, nor to processes that start there."""
     with _on_interrupt(signal.SIG_IGN):
         yield
+
+
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C does nothing inside but that the function given answers yes from then on.
+
+    An exception could end the reading of a message in the middle, and what is read next would begin
+    there.
+    """
+    noted: list[int] = []
+    with _on_interrupt(lambda number, frame: noted.append(number)):
+        yield lambda: bool(noted)
 
 
 @contextlib.contextmanager

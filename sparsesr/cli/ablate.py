@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsesr.cli._common import (
+    INTERRUPTED,
     MISSING,
     USAGE,
     CommandError,
@@ -27,8 +28,6 @@ from sparsesr.cli._common import (
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
 
 def register(app: typer.Typer) -> None:
@@ -118,7 +117,7 @@ def ablate(
         raise CommandError(str(error), USAGE) from None
     except KeyboardInterrupt:
         message = "interrupted; the same command continues where it stopped"
-        raise CommandError(message, _INTERRUPTED) from None
+        raise CommandError(message, INTERRUPTED) from None
     if as_json:
         print_json(document)
     else:

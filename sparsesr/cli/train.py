@@ -12,9 +12,8 @@ from typing import Annotated
 
 import typer
 
-from sparsesr.cli._common import USAGE, CommandError, QuietOption, guarded
+from sparsesr.cli._common import INTERRUPTED, USAGE, CommandError, QuietOption, guarded
 
-_INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 _FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
 
 
@@ -88,7 +87,7 @@ def train_command(
         raise CommandError(str(error), USAGE) from None
     except KeyboardInterrupt:
         message = "interrupted; the same command continues from the last checkpoint"
-        raise CommandError(message, _INTERRUPTED) from None
+        raise CommandError(message, INTERRUPTED) from None
     if not quiet and _FIRST:
         typer.echo(f"done: {folder}", err=True)
 

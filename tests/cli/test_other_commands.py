@@ -240,3 +240,14 @@ def test_the_photograph_ships() -> None:
 def test_json_has_no_infinities(capsys: pytest.CaptureFixture) -> None:
     print_json({"psnr": float("inf"), "more": [float("nan"), 1.5]})
     assert json.loads(capsys.readouterr().out) == {"psnr": None, "more": [None, 1.5]}
+
+
+def test_ctrl_c_anywhere(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparsesr.cli.evaluate.load_for_scale", stopped)
+    monkeypatch.setattr("sparsesr.cli.upscale.load_for_scale", stopped)
+    for words in (("upscale", "a.png"), ("evaluate", ".")):
+        result = run(*words)
+        assert (result.code, result.err) == (130, "error: interrupted")
