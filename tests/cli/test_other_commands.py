@@ -248,6 +248,6 @@ def test_ctrl_c_anywhere(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("sparsesr.cli.evaluate.load_for_scale", stopped)
     monkeypatch.setattr("sparsesr.cli.upscale.load_for_scale", stopped)
-    for words in (("upscale", "a.png"), ("evaluate", ".")):
+    for words in (("upscale", "a.png"), ("evaluate", "--data", ".")):
         result = run(*words)
         assert (result.code, result.err) == (130, "error: interrupted")
