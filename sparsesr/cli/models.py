@@ -16,56 +16,55 @@ def register(app: typer.Typer) -> None:
 
 @guarded
 def models(as_json: JsonOption = False) -> None:
-    """List the models: name, scale, parameters, and whether weights ship with the package."""
-    rows = model_rows()
+    """List the models: scales, parameters at the largest, the scales whose weights ship.
+
+    With --json, a row for each model and scale with the parameters of each.
+    """
+    from sparsesr.models import has_weights, list_models
+
     if as_json:
         print_json(
-            [{key: row[key] for key in ("name", "scale", "params", "weights")} for row in rows]
+            [
+                {
+                    "name": info.name,
+                    "scale": scale,
+                    "params": _parameters(info.name, scale),
+                    "weights": has_weights(info.name, scale),
+                }
+                for info in list_models()
+                for scale in info.scales
+            ]
         )
         return
     from rich.table import Table
 
-    table = Table(title="Models", title_justify="left")
-    table.add_column("model", no_wrap=True)
+    table = Table(title="Models: NAME-xSCALE", title_justify="left")
+    table.add_column("name", no_wrap=True)
+    table.add_column("scales", no_wrap=True)
     table.add_column("parameters", justify="right")
     table.add_column("weights")
     table.add_column("what it is")
-    for row in rows:
-        name = f"{row['name']}-x{row['scale']}"
-        shipped = "shipped" if row["weights"] else "-"
-        table.add_row(name, f"{row['params']:,}", shipped, row["summary"])
+    for info in list_models():
+        shipped = [scale for scale in info.scales if has_weights(info.name, scale)]
+        table.add_row(
+            info.name,
+            _joined(info.scales),
+            f"{_parameters(info.name, info.scales[-1]):,}",
+            _joined(shipped) or "-",
+            info.summary,
+        )
     console(stderr=False).print(table)
 
 
-def model_rows() -> list[dict[str, Any]]:
-    """One row per model and scale: name, scale, params, weights, summary."""
+def _parameters(name: str, scale: int) -> int:
     import torch
 
-    import sparsesr
+    from sparsesr.models import create_model
 
-    rows = []
-    for info in sparsesr.list_models():
-        for scale in info.scales:
-            with torch.device("meta"):  # shapes alone: the count needs no numbers
-                net = sparsesr.create_model(info.name, scale)
-            rows.append(
-                {
-                    "name": info.name,
-                    "scale": scale,
-                    "params": sum(p.numel() for p in net.parameters()),
-                    "weights": _ships(info.name, scale),
-                    "summary": info.summary,
-                }
-            )
-    return rows
+    with torch.device("meta"):  # shapes alone: the count needs no numbers
+        net = create_model(name, scale)
+    return sum(p.numel() for p in net.parameters())
 
 
-def _ships(name: str, scale: int) -> bool:
-    """Whether ``from_pretrained`` finds weights, its own or those of a form that contains them."""
-    from sparsesr.models import WeightsNotFoundError, from_pretrained
-
-    try:
-        from_pretrained(name, scale)
-    except WeightsNotFoundError:
-        return False
-    return True
+def _joined(scales: Any) -> str:
+    return ", ".join(str(scale) for scale in scales)

@@ -27,6 +27,7 @@ from .registry import (
 from .weights import (
     WeightsNotFoundError,
     from_pretrained,
+    has_weights,
     load_weights,
     save_weights,
     shipped_weights,
@@ -41,6 +42,7 @@ __all__ = [
     "WeightsNotFoundError",
     "create_model",
     "from_pretrained",
+    "has_weights",
     "identity_init_",
     "is_model",
     "list_models",

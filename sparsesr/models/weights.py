@@ -117,6 +117,20 @@ def from_pretrained(name_or_path: str | os.PathLike[str], scale: int | None = No
     return net.eval()
 
 
+def has_weights(name: str, scale: int | None = None) -> bool:
+    """Whether ``from_pretrained(name, scale)`` finds a shipped file.
+
+    Raises:
+        UnknownModelError: no model of that name. ValueError: not for that scale.
+
+    Example:
+        >>> has_weights("fsrcnn-allnet", 4), has_weights("fsrcnn-base", 4)
+        (True, False)
+    """
+    stem, scale = resolve(name, scale)
+    return not {f"{stem}-x{scale}", f"{_whole(stem)}-x{scale}"}.isdisjoint(shipped_weights())
+
+
 def _load_shipped(name: str, scale: int | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     stem, scale = resolve(name, scale)
     shipped = shipped_weights()

@@ -79,9 +79,12 @@ def test_models(run: Callable) -> None:
     assert found["fsrcnn-base", 4] == 23363
     assert found["fsrcnn-dnet", 2] == found["fsrcnn-allnet", 3] == 41694
     assert found["fsrcnn-mga", 4] == 43270
-    table = run("models")
-    assert "fsrcnn-mga-x4" in table.out
-    assert "43,270" in table.out
+    shipped = {row["name"] for row in rows if row["weights"] and row["scale"] == 4}
+    assert {"fsrcnn-mga", "fsrcnn-allnet"} <= shipped
+    assert "fsrcnn-base" not in shipped
+    (line,) = (line for line in run("models").out.splitlines() if "│ fsrcnn-mga " in line)
+    cells = [cell.strip() for cell in line.split("│")[1:5]]
+    assert cells == ["fsrcnn-mga", "2, 3, 4", "43,270", "2, 3, 4"]
 
 
 def test_evaluate(run: Callable, weights: dict, dataset: Path) -> None:
