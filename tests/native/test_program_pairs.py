@@ -26,7 +26,8 @@ from masked_cases import assert_close
 from program_cases import INPUTS, NETS, SINGLES, WHOLE, Net, Single
 
 SOURCES = (
-    *("cpu/conv_rows.cpp", "cpu/run_program.cpp", "cpu/refine_patches.cpp", "cpu/program_ops.cpp"),
+    *("cpu/conv_rows.cpp", "cpu/run_program.cpp", "cpu/refine_patches.cpp"),
+    *("cpu/program_layout.cpp", "cpu/program_ops.cpp", "cpu/program_tables.cpp"),
     *("common/checks.cpp", "common/patch_plan.cpp", "testing/program_pairs.cpp"),
 )
 FLAGS = ("-O1", "-fPIC", "-fvisibility=hidden", "-DSPARSESR_EMULATED_PAIRS")
