@@ -57,6 +57,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
+def model(weights: dict) -> tuple[object, ...]:
+    """The option of a network that selects patches, x2."""
+    return ("-m", weights["fsrcnn-mga-x2"])
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with a PNG, a JPEG, a broken PNG and a text file."""
     folder = tmp_path / "photos"
