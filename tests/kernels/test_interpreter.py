@@ -12,6 +12,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -41,12 +44,51 @@ SMALL = (
 )
 
 
-def _run(root: Path, report: Path, *arguments: str) -> tuple[int, list[str]]:
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files or patterns of this folder or tests/ops, what -k chooses of them, and at least how many."""
+
+    files: tuple[str, ...]
+    chosen: str
+    count: int
+
+
+PARTS = {
+    "kernels": Part(
+        tuple(
+            f"kernels/test_{n}.py" for n in ("*_patches", "masked_*", "route_mlp", "registration")
+        ),
+        *("", 85),
+    ),
+    "ops": Part(
+        tuple(f"ops/test_{op}.py" for op in OPS),
+        *(f"triton and {JACOBIANS} and {DTYPES} and {REPEATS}", 150),
+    ),
+    # Gradients are the reference's; a case of each kind in one 16-bit type.
+    "routing": Part(
+        tuple(f"ops/test_{op}.py" for op in ROUTING),
+        *(f"triton and {JACOBIANS} and not (float64 or bfloat16 or backward)", 30),
+    ),
+    "masked": Part(
+        tuple(f"ops/test_{op}.py" for op in MASKED),
+        *(f"triton and {JACOBIANS} and {SMALL} and not (float64 or bfloat16 or two_runs)", 30),
+    ),
+    "programs": Part(
+        *(("ops/test_refine_patches.py",), f"triton and not float64 and ({PROGRAMS})", 40),
+    ),
+}
+
+
+def _run(root: Path, report: Path, part: Part) -> tuple[int, list[str]]:
     """``(number of passed tests, reasons of the skipped ones)`` of a pytest run."""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    files = sorted(str(path) for name in part.files for path in (root / "tests").glob(name))
+    options = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-k", part.chosen]
     done = subprocess.run(
-        [*command, f"--junitxml={report}"],
+        [sys.executable, "-m", "pytest", *options, *files],
         cwd=root,
         env=environment,
         capture_output=True,
@@ -59,42 +101,21 @@ def _run(root: Path, report: Path, *arguments: str) -> tuple[int, list[str]]:
     return len(cases) - len(skipped), skipped
 
 
-def test_ops(root: Path, tmp_path: Path) -> None:
-    chosen = f"triton and {JACOBIANS} and {DTYPES} and {REPEATS}"
-    files = [f"tests/ops/test_{op}.py" for op in OPS]
-    passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
-    assert passed >= 150
-    assert skipped == []
+@pytest.fixture(scope="module")
+def runs(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[tuple[int, list[str]]]]]:
+    """All parts, as many at once as there are cores, the longest first."""
+    folder = tmp_path_factory.mktemp("interpreter")
+    with ThreadPoolExecutor(CORES) as pool:
+        yield {
+            name: pool.submit(_run, root, folder / f"{name}.xml", part)
+            for name, part in PARTS.items()
+        }
 
 
-def test_masked_ops(root: Path, tmp_path: Path) -> None:
-    chosen = f"triton and {JACOBIANS} and {SMALL} and not (float64 or bfloat16 or two_runs)"
-    files = [f"tests/ops/test_{op}.py" for op in MASKED]
-    passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
-    assert passed >= 30
-    assert skipped == []
-
-
-def test_routing_ops(root: Path, tmp_path: Path) -> None:
-    """Gradients are the reference's; a case of each kind in one 16-bit type."""
-    chosen = f"triton and {JACOBIANS} and not (float64 or bfloat16 or backward)"
-    files = [f"tests/ops/test_{op}.py" for op in ROUTING]
-    passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
-    assert passed >= 30
-    assert skipped == []
-
-
-def test_programs(root: Path, tmp_path: Path) -> None:
-    files = ["tests/ops/test_refine_patches.py"]
-    chosen = f"triton and not float64 and ({PROGRAMS})"
-    passed, skipped = _run(root, tmp_path / "report.xml", *files, "-k", chosen)
-    assert passed >= 40
-    assert skipped == []
-
-
-def test_kernels(root: Path, tmp_path: Path) -> None:
-    names = ("*_patches", "masked_*", "route_mlp", "registration")
-    files = sorted(str(p) for n in names for p in Path(__file__).parent.glob(f"test_{n}.py"))
-    passed, skipped = _run(root, tmp_path / "report.xml", *files)
-    assert passed >= 85
+@pytest.mark.parametrize("name", list(PARTS))
+def test_in_the_interpreter(runs: dict[str, Future[tuple[int, list[str]]]], name: str) -> None:
+    passed, skipped = runs[name].result()
+    assert passed >= PARTS[name].count
     assert skipped == []
