@@ -25,7 +25,7 @@ RUNS = {
     "fsrcnn_mga": RESULTS / "epyc-avx2-1thread-fsrcnn.json",
     "refine_patches": RESULTS / "epyc-avx2-1thread-programs.json",
     "run_program": RESULTS / "epyc-avx2-1thread-programs.json",
-    "mga_families": RESULTS / "epyc-avx2-1thread-families-2.json",
+    "mga_families": RESULTS / "epyc-avx2-1thread-families-3.json",
     "smsr_sets": RESULTS / "cpu-1thread-smsr.json",
     "pcsr": RESULTS / "epyc-avx2-1thread-pcsr.json",
 }

@@ -49,7 +49,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 @dataclass(frozen=True)
 class Part:
-    """Files or patterns of this folder or tests/ops, what -k chooses of them, and at least how many."""
+    """Files below tests/, by patterns; what -k chooses of them, and how many that is at least."""
 
     files: tuple[str, ...]
     chosen: str
