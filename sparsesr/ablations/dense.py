@@ -10,8 +10,8 @@ from sparsesr.train.recipe import MaskConfig
 from .plan import SHORT_DATA, SHORT_SETTINGS, SHORT_STAGE, Ablation, Training, Variant
 
 _DRSAN, _SMSR = "drsan-48s-x2", "smsr-x2"
-# The short profile of each recipe: steps of a variant, rate, crops. In so few steps SMSR's masks gain
-# next to nothing by staying open and close, under any weight of the active share (docs/ablations.md).
+# The short profile of each recipe: steps of a variant, rate, crops. In so few steps SMSR's masked
+# layers gain next to nothing, and masks close under any weight of the active share.
 _SHORT: dict[str, tuple[int, dict[str, Any], dict[str, int]]] = {
     _DRSAN: (800, {"optimizer": {"lr": 5e-4}}, {"lr_crop": 24, "batch": 8}),
     _SMSR: (
