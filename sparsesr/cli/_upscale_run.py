@@ -198,25 +198,29 @@ def _end(workers: list[BaseProcess]) -> None:
 
 def _work(settings: Settings, threads: int, todo: Any, told: Any, stop: Any) -> None:
     """What a worker's process does."""
-    with contextlib.suppress(KeyboardInterrupt), _one_interrupt():
+    with contextlib.suppress(KeyboardInterrupt), _one_interrupt() as interrupts:
+        if stop.is_set():  # before it listened to Ctrl-C
+            return
         import torch
 
         def tell(*event: Any) -> None:
-            told.put(event)
+            with interrupts.held():
+                told.put(event)
 
         try:
             torch.set_num_threads(threads)
-            _do_all(upscaler_of(settings), _taken(todo, stop), settings, tell)
+            _do_all(upscaler_of(settings), _taken(todo, stop, interrupts), settings, tell)
             tell("done")
         except Exception as error:
             tell("failed", f"{settings.device}: {error}")
 
 
-def _taken(todo: Any, stop: Any) -> Iterator[tuple[int, Job]]:
+def _taken(todo: Any, stop: Any, interrupts: _Interrupts) -> Iterator[tuple[int, Job]]:
     """Jobs as long as there are any, and somebody to tell of them."""
     parent = multiprocessing.parent_process()
-    while parent is not None and parent.is_alive() and not stop.is_set():
-        job = todo.get()
+    while parent is not None and parent.is_alive():
+        with interrupts.held():
+            job = None if stop.is_set() else todo.get()
         if job is None:
             return
         yield job
@@ -241,19 +245,41 @@ def _noted_interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(noted)
 
 
-@contextlib.contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """A Ctrl-C soon after another does not count: it must not stop the tidying up."""
-    last = -math.inf
+class _Interrupts:
+    """A handler of Ctrl-C that raises, though once: a second must not stop the tidying up."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        last, since = time.monotonic(), time.monotonic() - last
-        if since > _ONCE:
+    def __init__(self) -> None:
+        self._last = -math.inf
+        self._held = self._waiting = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._last, since = time.monotonic(), time.monotonic() - self._last
+        if since <= _ONCE:
+            return
+        if self._held:
+            self._waiting = True
+        else:
             raise KeyboardInterrupt
 
-    with _on_interrupt(interrupt):
-        yield
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Ctrl-C raises at the end of this, not inside: a queue would be left half done."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._waiting:
+            self._waiting = False
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _one_interrupt() -> Iterator[_Interrupts]:
+    """A Ctrl-C soon after another does not count."""
+    interrupts = _Interrupts()
+    with _on_interrupt(interrupts):
+        yield interrupts
 
 
 @contextlib.contextmanager
