@@ -20,6 +20,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.native.simt_build import CORES
+
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="this is the interpreter"
 )
@@ -44,9 +46,6 @@ SMALL = (
 )
 
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
 @dataclass(frozen=True)
 class Part:
     """Files below tests/, by patterns; what -k chooses of them, and how many that is at least."""
@@ -56,28 +55,29 @@ class Part:
     count: int
 
 
+OWN = ("*_patches", "masked_*", "route_mlp", "registration")
 PARTS = {
-    "kernels": Part(
-        tuple(
-            f"kernels/test_{n}.py" for n in ("*_patches", "masked_*", "route_mlp", "registration")
-        ),
-        *("", 85),
-    ),
+    "kernels": Part(tuple(f"kernels/test_{name}.py" for name in OWN), chosen="", count=85),
     "ops": Part(
         tuple(f"ops/test_{op}.py" for op in OPS),
-        *(f"triton and {JACOBIANS} and {DTYPES} and {REPEATS}", 150),
+        chosen=f"triton and {JACOBIANS} and {DTYPES} and {REPEATS}",
+        count=150,
     ),
     # Gradients are the reference's; a case of each kind in one 16-bit type.
     "routing": Part(
         tuple(f"ops/test_{op}.py" for op in ROUTING),
-        *(f"triton and {JACOBIANS} and not (float64 or bfloat16 or backward)", 30),
+        chosen=f"triton and {JACOBIANS} and not (float64 or bfloat16 or backward)",
+        count=30,
     ),
     "masked": Part(
         tuple(f"ops/test_{op}.py" for op in MASKED),
-        *(f"triton and {JACOBIANS} and {SMALL} and not (float64 or bfloat16 or two_runs)", 30),
+        chosen=f"triton and {JACOBIANS} and {SMALL} and not (float64 or bfloat16 or two_runs)",
+        count=30,
     ),
     "programs": Part(
-        *(("ops/test_refine_patches.py",), f"triton and not float64 and ({PROGRAMS})", 40),
+        ("ops/test_refine_patches.py",),
+        chosen=f"triton and not float64 and ({PROGRAMS})",
+        count=40,
     ),
 }
 
